@@ -1,0 +1,178 @@
+//! Chunks of glibc malloc: which tag and size each has.
+//!
+//! The chunk's header, in front of the pointer, decides the table: its size doesn't change while
+//! the chunk is in use, so a free looks where the allocation wrote. Below 512 bytes: one `u32`
+//! per 32 bytes (glibc's smallest chunk), size (10 bits) and tag (20 bits). From 512 bytes on:
+//! one 16-byte entry per 512 bytes. An entry is written only by the holder of its chunk, so no
+//! lock is needed. Leaves are a page, made at first use.
+//!
+//! Fact: malloc_chunk's size word at -8, flags PREV_INUSE 1, IS_MMAPPED 2, NON_MAIN_ARENA 4
+//! (glibc malloc/malloc.c).
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::lock;
+use crate::memory::{self, PAGE};
+use crate::shadow::{gib, gib_or_new, Gib};
+
+const LARGE: usize = 512;
+const FLAGS: usize = 7;
+const IS_MMAPPED: usize = 2;
+const NON_MAIN_ARENA: usize = 4;
+/// Where a chunk lives: index into `RegionHead::chunks`.
+pub const MAIN_HEAP: usize = 0;
+/// In a thread's arena.
+pub const THREAD_ARENA: usize = 1;
+/// In a mapping of its own.
+pub const OWN_MAPPING: usize = 2;
+
+#[repr(C)]
+struct LargeEntry {
+    size: AtomicU64,
+    tag: AtomicU32,
+    spare: AtomicU32,
+}
+
+/// What the chunk's header says.
+#[derive(Clone, Copy)]
+pub struct Header {
+    /// Chunk size, its header included, bytes.
+    pub bytes: usize,
+    /// `MAIN_HEAP`, `THREAD_ARENA` or `OWN_MAPPING`.
+    pub kind: usize,
+}
+
+/// Reads the header in front of `p`, a live pointer from malloc.
+#[inline(always)]
+pub fn header(p: usize) -> Header {
+    // SAFETY: glibc keeps the chunk's size word in the 8 bytes before every pointer it hands
+    // out, and the caller owns this one.
+    let word = unsafe { *((p - 8) as *const usize) };
+    let kind = if word & IS_MMAPPED != 0 {
+        OWN_MAPPING
+    } else if word & NON_MAIN_ARENA != 0 {
+        THREAD_ARENA
+    } else {
+        MAIN_HEAP
+    };
+    Header { bytes: word & !FLAGS, kind }
+}
+
+#[inline(always)]
+fn small_leaf(g: &Gib, p: usize) -> &AtomicU64 {
+    // SAFETY: 15 bits index a table of 2^15.
+    unsafe { g.small.get_unchecked((p >> 15) & 0x7fff) }
+}
+
+#[inline(always)]
+fn large_leaf(g: &Gib, p: usize) -> &AtomicU64 {
+    // SAFETY: 13 bits index a table of 2^13.
+    unsafe { g.large.get_unchecked((p >> 17) & 0x1fff) }
+}
+
+/// The entry for a small chunk at `p` within its leaf.
+#[inline(always)]
+fn small_at(leaf: u64, p: usize) -> &'static AtomicU32 {
+    // SAFETY: a leaf is a page of 1024 entries, mapped for ever; 10 bits index it.
+    unsafe { &*(leaf as *const AtomicU32).add((p >> 5) & 0x3ff) }
+}
+
+#[inline(always)]
+fn large_at(leaf: u64, p: usize) -> &'static LargeEntry {
+    // SAFETY: a leaf is a page of 256 entries, mapped for ever; 8 bits index it.
+    unsafe { &*(leaf as *const LargeEntry).add((p >> 9) & 0xff) }
+}
+
+/// A leaf for the table cell that `pick` chooses; 0 if there is no memory.
+#[cold]
+fn make_leaf(p: usize, pick: fn(&Gib, usize) -> &AtomicU64) -> u64 {
+    let Some(_guard) = lock::lock() else { return 0 };
+    let Some(g) = gib_or_new(p) else { return 0 };
+    let cell = pick(g, p);
+    let leaf = cell.load(Relaxed);
+    if leaf != 0 {
+        return leaf;
+    }
+    let fresh = memory::bump(PAGE) as u64;
+    if fresh != 0 {
+        g.set(cell, fresh);
+    }
+    fresh
+}
+
+/// Remembers the chunk at `p`; false if there is no memory for it.
+#[inline(always)]
+pub fn remember(p: usize, h: Header, n: usize, tag: u32) -> bool {
+    if h.bytes < LARGE {
+        let mut leaf = gib(p).map_or(0, |g| small_leaf(g, p).load(Relaxed));
+        if leaf == 0 {
+            leaf = make_leaf(p, small_leaf);
+            if leaf == 0 {
+                return false;
+            }
+        }
+        small_at(leaf, p).store(tag << 10 | n as u32, Relaxed);
+    } else {
+        let mut leaf = gib(p).map_or(0, |g| large_leaf(g, p).load(Relaxed));
+        if leaf == 0 {
+            leaf = make_leaf(p, large_leaf);
+            if leaf == 0 {
+                return false;
+            }
+        }
+        let e = large_at(leaf, p);
+        e.size.store(n as u64, Relaxed);
+        e.tag.store(tag, Relaxed);
+    }
+    true
+}
+
+/// A chunk as it was remembered.
+#[derive(Clone, Copy)]
+pub struct Taken {
+    /// What its header says.
+    pub header: Header,
+    /// The tag it was allocated under.
+    pub tag: u32,
+    /// Bytes asked for.
+    pub size: usize,
+}
+
+/// Forgets the chunk at `p`, a live pointer from malloc; `None` if it was never remembered.
+#[inline(always)]
+pub fn take(p: usize) -> Option<Taken> {
+    let g = gib(p)?;
+    let header = header(p);
+    if header.bytes < LARGE {
+        let leaf = small_leaf(g, p).load(Relaxed);
+        if leaf == 0 {
+            return None;
+        }
+        let e = small_at(leaf, p);
+        let value = e.load(Relaxed);
+        if value == 0 {
+            return None;
+        }
+        e.store(0, Relaxed);
+        Some(Taken { header, tag: value >> 10, size: (value & 0x3ff) as usize })
+    } else {
+        let leaf = large_leaf(g, p).load(Relaxed);
+        if leaf == 0 {
+            return None;
+        }
+        let e = large_at(leaf, p);
+        let tag = e.tag.load(Relaxed);
+        if tag == 0 {
+            return None;
+        }
+        e.tag.store(0, Relaxed);
+        Some(Taken { header, tag, size: e.size.load(Relaxed) as usize })
+    }
+}
+
+/// Changes the tag of the chunk at `p` with `change`, if it is remembered.
+pub fn retag(p: usize, change: impl FnOnce(u32) -> u32) {
+    if let Some(t) = take(p) {
+        remember(p, t.header, t.size, change(t.tag));
+    }
+}

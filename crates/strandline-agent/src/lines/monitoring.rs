@@ -1,0 +1,214 @@
+//! Line events from 3.12 on: C callbacks of `sys.monitoring` (PEP 669).
+//!
+//! The front registers them with a free tool id. Marked code objects get local events; leaving
+//! a frame by an exception is a global event in every version, and cheap: it isn't instrumented.
+//! The interpreter makes an `int` for each call of ours (line or offset above the small ints);
+//! it is counted as the profiler's.
+
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use libc::{c_char, c_int};
+
+use super::marked::{self, Known};
+use super::{enter, leave, line, Entry};
+use crate::python;
+use crate::symbols::{self, call, Object};
+use crate::{pools, tls};
+
+/// `PyMethodDef`.
+#[repr(C)]
+pub struct MethodDef {
+    name: *const c_char,
+    function: usize,
+    flags: c_int,
+    doc: *const c_char,
+}
+
+impl MethodDef {
+    /// One of our functions; `address` is filled in by `method_object`.
+    pub const fn new(name: &'static core::ffi::CStr, flags: c_int) -> Self {
+        MethodDef { name: name.as_ptr(), function: 0, flags, doc: core::ptr::null() }
+    }
+}
+
+/// `METH_FASTCALL` (Include/methodobject.h, 3.7+).
+pub const FASTCALL: c_int = 0x80;
+/// `METH_VARARGS`.
+pub const VARARGS: c_int = 1;
+
+/// Numbers above this may be fresh `int` objects (`_PY_NSMALLPOSINTS`, 257 up to 3.14).
+const SMALL_INTS: u64 = 256;
+
+static DISABLE: AtomicUsize = AtomicUsize::new(0);
+static CONSIDER: AtomicUsize = AtomicUsize::new(0);
+
+fn none() -> Object {
+    let none = symbols::NONE.address() as Object;
+    // SAFETY: None is a live object; the interpreter takes over one reference.
+    unsafe { call!(symbols::INC_REF, fn(none => Object)) };
+    none
+}
+
+/// The value of a small non-negative `int`, and the object counted as the profiler's if it was
+/// made for this call.
+///
+/// # Safety
+/// `object` is a live `int` of one digit.
+#[inline(always)]
+unsafe fn number(object: Object) -> u64 {
+    let Some(l) = python::layout() else { return 0 };
+    // SAFETY: PyLongObject's first digit (Include/cpython/longintrepr.h).
+    let value = unsafe { *((object as usize + l.object.long_digits as usize) as *const u32) };
+    if value as u64 > SMALL_INTS {
+        pools::disown(object as usize);
+    }
+    value as u64
+}
+
+#[inline(always)]
+fn frame_now() -> usize {
+    python::current_frame(python::current_tstate())
+}
+
+/// # Safety
+/// `args` has two live objects: code and an `int`.
+#[inline(always)]
+unsafe fn arguments(args: *const Object) -> (usize, u64) {
+    // SAFETY: the caller's promise.
+    unsafe { (*args as usize, number(*args.add(1))) }
+}
+
+unsafe extern "C" fn on_line(_self: Object, args: *const Object, _n: isize) -> Object {
+    // SAFETY: LINE passes (code, line number).
+    let (code, number) = unsafe { arguments(args) };
+    if let Known::Function { index, .. } = marked::known_cached(code) {
+        line(index, code, 0, number as u32);
+    }
+    none()
+}
+
+unsafe extern "C" fn on_start(_self: Object, args: *const Object, _n: isize) -> Object {
+    // SAFETY: PY_START passes (code, offset).
+    let (code, _) = unsafe { arguments(args) };
+    match marked::known(code) {
+        Known::Function { index, nested } => {
+            let entry = if nested { Entry::Nested } else { Entry::Call };
+            enter(index, code, frame_now(), entry);
+            return none();
+        }
+        Known::New if CONSIDER.load(Relaxed) != 0 => {
+            if consider(code) {
+                if let Known::Function { index, nested } = marked::known(code) {
+                    let entry = if nested { Entry::Nested } else { Entry::Call };
+                    enter(index, code, frame_now(), entry);
+                    return none();
+                }
+            }
+        }
+        _ => {}
+    }
+    let disable = DISABLE.load(Relaxed) as Object;
+    if disable.is_null() {
+        return none();
+    }
+    // SAFETY: sys.monitoring.DISABLE, kept alive by the front.
+    unsafe { call!(symbols::INC_REF, fn(disable => Object)) };
+    disable
+}
+
+unsafe extern "C" fn on_resume(_self: Object, args: *const Object, _n: isize) -> Object {
+    // SAFETY: PY_RESUME passes (code, offset).
+    let (code, _) = unsafe { arguments(args) };
+    if let Known::Function { index, .. } = marked::known(code) {
+        let frame = frame_now();
+        if let Some(place) = python::locate_frame(frame) {
+            enter(index, code, frame, Entry::Resume(place.line));
+        }
+    }
+    none()
+}
+
+unsafe extern "C" fn on_leave(_self: Object, args: *const Object, _n: isize) -> Object {
+    // SAFETY: PY_RETURN, PY_YIELD and PY_UNWIND pass (code, offset, ...).
+    let (code, _) = unsafe { arguments(args) };
+    if tls::tls().stack.get() != 0 {
+        leave(code, frame_now());
+    }
+    none()
+}
+
+/// Asks the front whether the function that starts now is wanted.
+pub fn consider(code: usize) -> bool {
+    let _quiet = tls::Quiet::new();
+    let callable = CONSIDER.load(Relaxed) as Object;
+    // SAFETY: the front's function and a live code object; an error is the front's own and is
+    // swallowed.
+    unsafe {
+        let result = call!(
+            symbols::CALL_OBJ_ARGS,
+            fn(callable => Object, code as Object => Object, core::ptr::null_mut() => Object) -> Object
+        );
+        if result.is_null() {
+            call!(symbols::ERR_CLEAR, fn());
+        } else {
+            call!(symbols::DEC_REF, fn(result => Object));
+        }
+    }
+    if marked::known(code) == Known::New {
+        marked::unwanted(code);
+    }
+    matches!(marked::known(code), Known::Function { .. })
+}
+
+/// The front's function that decides, or null; and `sys.monitoring.DISABLE`, or null. Both are
+/// kept alive by the front.
+pub fn set_front(consider: Object, disable: Object) {
+    CONSIDER.store(consider as usize, Relaxed);
+    DISABLE.store(disable as usize, Relaxed);
+}
+
+/// True if every function that starts must be shown to the front once.
+pub fn considering() -> bool {
+    CONSIDER.load(Relaxed) != 0
+}
+
+/// A callback by number, for the front: 0 line, 1 start, 2 resume, 3 leave.
+pub fn callback(which: usize) -> Option<(&'static core::ffi::CStr, usize)> {
+    type Fast = unsafe extern "C" fn(Object, *const Object, isize) -> Object;
+    let table: [(&'static core::ffi::CStr, Fast); 4] =
+        [(c"line", on_line), (c"start", on_start), (c"resume", on_resume), (c"leave", on_leave)];
+    table.get(which).map(|(name, f)| (*name, *f as usize))
+}
+
+struct Methods(core::cell::UnsafeCell<[MethodDef; METHODS]>);
+// SAFETY: written under the GIL, each entry once.
+unsafe impl Sync for Methods {}
+const METHODS: usize = 16;
+static METHOD_TABLE: Methods =
+    Methods(core::cell::UnsafeCell::new([const { MethodDef::new(c"", 0) }; METHODS]));
+static METHODS_USED: AtomicUsize = AtomicUsize::new(0);
+
+/// A Python callable for one of our functions, or null.
+pub fn method_object(name: &'static core::ffi::CStr, address: usize, flags: c_int) -> Object {
+    let i = METHODS_USED.load(Relaxed);
+    // SAFETY: see `Methods`; the definition must live as long as the object, and does.
+    unsafe {
+        let Some(def) = (*METHOD_TABLE.0.get()).get_mut(i) else { return core::ptr::null_mut() };
+        def.name = name.as_ptr();
+        def.function = address;
+        def.flags = flags;
+        METHODS_USED.store(i + 1, Relaxed);
+        let none: Object = core::ptr::null_mut();
+        if symbols::CFUNCTION_NEW.found() {
+            call!(
+                symbols::CFUNCTION_NEW,
+                fn(def as *mut MethodDef => *mut MethodDef, none => Object, none => Object) -> Object
+            )
+        } else {
+            call!(
+                symbols::CMETHOD_NEW,
+                fn(def as *mut MethodDef => *mut MethodDef, none => Object, none => Object, none => Object) -> Object
+            )
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! malloc and its family: what runs in place of libc's functions.
+//!
+//! Each forwards to libc and counts. A realloc forgets the old chunk *before* libc can hand its
+//! address to another thread, and puts it back if libc fails.
+
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use libc::{c_int, c_void};
+
+use crate::chunks::{self, Taken};
+use crate::counters;
+use crate::python;
+use crate::real::{self, libc_call};
+use crate::region::region;
+use crate::sites;
+
+/// A free of at least this much may give memory back to the kernel: an own mapping, or the top
+/// of a heap (glibc consolidates from FASTBIN_CONSOLIDATION_THRESHOLD = 64 KiB on, malloc.c).
+const LARGE_FREE: usize = 64 << 10;
+
+/// Hooks count; until then they only forward.
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Starts counting.
+pub fn start() {
+    ON.store(true, Relaxed);
+}
+
+#[inline(always)]
+fn counting() -> bool {
+    ON.load(Relaxed)
+}
+
+/// Counts the chunk at `p`, `n` bytes asked for.
+#[inline(always)]
+fn count(p: *mut c_void, n: usize) {
+    if p.is_null() || !counting() {
+        return;
+    }
+    let p = p as usize;
+    let header = chunks::header(p);
+    let h = &region().head;
+    let tstate = python::held_tstate();
+    if tstate != 0 {
+        let tag = sites::current(tstate);
+        if chunks::remember(p, header, n, tag) {
+            counters::add_signed(&h.chunks[header.kind], header.bytes as i64);
+            counters::allocated(tag, n);
+        }
+    } else {
+        crate::setup::maybe_python_runs();
+        let tag = sites::current_native();
+        if chunks::remember(p, header, n, tag) {
+            h.chunks_native[header.kind].fetch_add(header.bytes as i64, Relaxed);
+            counters::allocated_native(tag, n);
+        }
+    }
+    if header.kind == chunks::OWN_MAPPING {
+        crate::rss::pages_moved();
+    } else {
+        crate::heap::chunk_used(p - 16, header.bytes, header.kind);
+    }
+}
+
+/// Counts a remembered chunk as freed.
+#[inline(always)]
+fn uncount(t: Taken) {
+    let h = &region().head;
+    if t.header.bytes >= LARGE_FREE {
+        crate::rss::pages_moved();
+    }
+    if python::held_tstate() != 0 {
+        counters::add_signed(&h.chunks[t.header.kind], -(t.header.bytes as i64));
+        counters::freed(t.tag, t.size);
+    } else {
+        h.chunks_native[t.header.kind].fetch_sub(t.header.bytes as i64, Relaxed);
+        counters::freed_native(t.tag, t.size);
+    }
+}
+
+/// The chunk at `p` is about to be given back.
+#[inline(always)]
+fn forget(p: usize) {
+    if !counting() {
+        return;
+    }
+    if let Some(t) = chunks::take(p) {
+        uncount(t);
+        if counters::is_watched(t.tag) {
+            sites::watched_block_freed(p);
+        }
+    }
+}
+
+/// `malloc`.
+///
+/// # Safety
+/// As libc's.
+#[inline(always)]
+pub unsafe fn malloc(n: usize) -> *mut c_void {
+    if real::MALLOC.address() == 0 {
+        return real::boot_alloc(n) as *mut c_void;
+    }
+    // SAFETY: libc's malloc.
+    let p = unsafe { libc_call!(real::MALLOC, fn(n => usize) -> *mut c_void) };
+    count(p, n);
+    p
+}
+
+/// `calloc`.
+///
+/// # Safety
+/// As libc's.
+#[inline(always)]
+pub unsafe fn calloc(items: usize, size: usize) -> *mut c_void {
+    if real::CALLOC.address() == 0 {
+        return real::boot_alloc(items.saturating_mul(size)) as *mut c_void;
+    }
+    // SAFETY: libc's calloc.
+    let p = unsafe { libc_call!(real::CALLOC, fn(items => usize, size => usize) -> *mut c_void) };
+    count(p, items.wrapping_mul(size));
+    p
+}
+
+/// `free`.
+///
+/// # Safety
+/// As libc's.
+#[inline(always)]
+pub unsafe fn free(p: *mut c_void) {
+    if p.is_null() || real::is_boot(p as usize) {
+        return;
+    }
+    forget(p as usize);
+    // SAFETY: libc's free.
+    unsafe { libc_call!(real::FREE, fn(p => *mut c_void)) };
+}
+
+/// `realloc`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
+    if p.is_null() {
+        // SAFETY: the same contract.
+        return unsafe { malloc(n) };
+    }
+    if real::is_boot(p as usize) {
+        // SAFETY: the old size isn't known; the buffer is readable for as long as the copy
+        // stays inside it, and what lies behind the old block is zero or another such block.
+        return unsafe {
+            let fresh = malloc(n);
+            if !fresh.is_null() {
+                let room = real::boot_room(p as usize).min(n);
+                core::ptr::copy_nonoverlapping(p as *const u8, fresh as *mut u8, room);
+            }
+            fresh
+        };
+    }
+    let taken = if counting() { chunks::take(p as usize) } else { None };
+    // SAFETY: libc's realloc.
+    let fresh =
+        unsafe { libc_call!(real::REALLOC, fn(p => *mut c_void, n => usize) -> *mut c_void) };
+    if let Some(t) = taken {
+        if fresh.is_null() && n != 0 {
+            chunks::remember(p as usize, t.header, t.size, t.tag);
+            return fresh;
+        }
+        uncount(t);
+        if counters::is_watched(t.tag) {
+            sites::watched_block_freed(p as usize);
+        }
+    }
+    count(fresh, n);
+    fresh
+}
+
+/// `reallocarray`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn reallocarray(p: *mut c_void, items: usize, size: usize) -> *mut c_void {
+    match items.checked_mul(size) {
+        // SAFETY: the same contract.
+        Some(n) => unsafe { realloc(p, n) },
+        None => {
+            // SAFETY: errno of this thread.
+            unsafe { *libc::__errno_location() = libc::ENOMEM };
+            core::ptr::null_mut()
+        }
+    }
+}
+
+/// `memalign`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn memalign(align: usize, n: usize) -> *mut c_void {
+    // SAFETY: libc's memalign.
+    let p = unsafe { libc_call!(real::MEMALIGN, fn(align => usize, n => usize) -> *mut c_void) };
+    count(p, n);
+    p
+}
+
+/// `aligned_alloc`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn aligned_alloc(align: usize, n: usize) -> *mut c_void {
+    // SAFETY: libc's aligned_alloc.
+    let p =
+        unsafe { libc_call!(real::ALIGNED_ALLOC, fn(align => usize, n => usize) -> *mut c_void) };
+    count(p, n);
+    p
+}
+
+/// `posix_memalign`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn posix_memalign(out: *mut *mut c_void, align: usize, n: usize) -> c_int {
+    // SAFETY: libc's posix_memalign; `out` is read after it succeeded.
+    unsafe {
+        let status = libc_call!(
+            real::POSIX_MEMALIGN,
+            fn(out => *mut *mut c_void, align => usize, n => usize) -> c_int
+        );
+        if status == 0 {
+            count(*out, n);
+        }
+        status
+    }
+}
+
+/// `valloc`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn valloc(n: usize) -> *mut c_void {
+    // SAFETY: libc's valloc.
+    let p = unsafe { libc_call!(real::VALLOC, fn(n => usize) -> *mut c_void) };
+    count(p, n);
+    p
+}
+
+/// `pvalloc`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn pvalloc(n: usize) -> *mut c_void {
+    // SAFETY: libc's pvalloc.
+    let p = unsafe { libc_call!(real::PVALLOC, fn(n => usize) -> *mut c_void) };
+    count(p, n);
+    p
+}
+
+/// `malloc_trim`: forwards, and remembers that glibc's heap now has holes.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn malloc_trim(pad: usize) -> c_int {
+    // SAFETY: libc's malloc_trim.
+    let status = unsafe { libc_call!(real::MALLOC_TRIM, fn(pad => usize) -> c_int) };
+    crate::heap::trimmed();
+    status
+}

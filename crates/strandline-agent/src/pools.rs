@@ -1,0 +1,488 @@
+//! Blocks of CPython's small-object allocator (pymalloc): which tag and size each has.
+//!
+//! A pool holds blocks of one size class, so its blocks need no address: a *slab* of one `u32`
+//! per block, in the order of the blocks, says for each the tag (20 bits) and the request (10
+//! bits). That is 1/8 of the memory of a pool of 32-byte blocks, 1/16 for 64 bytes. Three bytes
+//! would do, but cost two cache lines or a failed store forwarding per block. The descriptor of a pool is one word: slab address, size class, touched
+//! pages.
+//!
+//! Everything here runs under the GIL of the interpreter that owns the arena, except `arena_of`.
+//! Facts: pool_header layout (szidx at 36, 48 bytes; obmalloc.c, the same from 2.7 to 3.15),
+//! 16-byte alignment, 512 bytes at most.
+
+use core::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
+
+use crate::counters;
+use crate::lock;
+use crate::memory::{self, PAGE};
+use crate::region::region;
+use crate::shadow::{gib, gib_or_new};
+
+/// Size of pymalloc's pool header, bytes.
+pub const POOL_HEADER: usize = 48;
+const SZIDX_OFFSET: usize = 36;
+const ALIGNMENT: usize = 16;
+const CLASSES: usize = 32;
+
+const KNOWN: u64 = 1 << 63;
+const CLASS_SHIFT: u32 = 57;
+const CLASS_MASK: u64 = 63 << CLASS_SHIFT;
+const TOUCHED_SHIFT: u32 = 52;
+const TOUCHED_MASK: u64 = 0xf << TOUCHED_SHIFT;
+const SLAB_MASK: u64 = (1 << 48) - 1;
+/// A class index that no pool has.
+const NO_CLASS: u64 = 63;
+
+/// log2 of the pool size up to 3.9 (obmalloc.c).
+pub const SHIFT_4K: u32 = 12;
+/// log2 of the pool size since 3.10 (obmalloc.c, pycore_obmalloc.h).
+pub const SHIFT_16K: u32 = 14;
+
+/// log2 of this interpreter's pool size.
+static POOL_SHIFT: AtomicU32 = AtomicU32::new(SHIFT_4K);
+
+/// ceil(2^32 / block size): offset -> block number without a division.
+static RECIPROCAL: [u32; CLASSES] = {
+    let mut table = [0u32; CLASSES];
+    let mut i = 0;
+    while i < CLASSES {
+        table[i] = (1u64 << 32).div_ceil(((i + 1) * ALIGNMENT) as u64) as u32;
+        i += 1;
+    }
+    table
+};
+
+/// Free slabs by class, linked through their first word.
+static FREE_SLABS: [AtomicPtr<u8>; CLASSES] =
+    [const { AtomicPtr::new(core::ptr::null_mut()) }; CLASSES];
+
+/// Sets the pool size, bytes (a power of two, at most four pages).
+pub fn set_pool_size(bytes: usize) {
+    POOL_SHIFT.store(bytes.trailing_zeros(), Relaxed);
+}
+
+/// Frees may go around the hooks (2.7): an entry can be left over from a block that is gone.
+static LEAKY: AtomicBool = AtomicBool::new(false);
+
+/// From now on entries of gone blocks are looked for.
+pub fn set_leaky() {
+    LEAKY.store(true, Relaxed);
+}
+
+/// True if this interpreter's pools are of 16 KiB.
+pub fn is_16k() -> bool {
+    POOL_SHIFT.load(Relaxed) == SHIFT_16K
+}
+
+/// Start of the flat descriptor table, 0 if the address space for it can't be had.
+static FLAT: AtomicUsize = AtomicUsize::new(0);
+/// Bits of a user address.
+const ADDRESS_BITS: u32 = 47;
+
+/// Reserves the flat table: one descriptor per pool-sized window of all user addresses. It is
+/// address space only (64 GiB for 16 KiB pools); under `ulimit -v` or strict overcommit the
+/// two-level table of [`crate::shadow`] serves instead.
+pub fn reserve() {
+    let bytes = 8usize << (ADDRESS_BITS - POOL_SHIFT.load(Relaxed));
+    let p = memory::map(bytes);
+    if !p.is_null() {
+        // SAFETY: advice on our own fresh mapping.
+        unsafe { libc::syscall(libc::SYS_madvise, p, bytes, libc::MADV_DONTDUMP) };
+        FLAT.store(p as usize, Relaxed);
+    }
+}
+
+/// True if hooks may use the flat table.
+pub fn is_flat() -> bool {
+    FLAT.load(Relaxed) != 0
+}
+
+/// Pages of the flat table that hold anything, by hash: to count them once.
+static FLAT_PAGES: crate::map::Map = crate::map::Map::new();
+
+#[inline(always)]
+fn flat_window<const SHIFT: u32>(p: usize) -> &'static AtomicU64 {
+    // SAFETY: the table has an entry for every window of user addresses; it is mapped for ever.
+    unsafe { &*((FLAT.load(Relaxed) as *const AtomicU64).add(p >> SHIFT)) }
+}
+
+/// The descriptor of the pool-sized window that `p` lies in.
+#[inline(always)]
+fn window<const SHIFT: u32, const FAST: bool>(p: usize) -> Option<&'static AtomicU64> {
+    if FAST || FLAT.load(Relaxed) != 0 {
+        return Some(flat_window::<SHIFT>(p));
+    }
+    let index = (p & ((1 << 30) - 1)) >> SHIFT;
+    gib(p)?.pools.get(index)
+}
+
+/// `window`, where neither is known at compile time.
+fn window_of(p: usize) -> Option<&'static AtomicU64> {
+    if is_16k() {
+        window::<SHIFT_16K, false>(p)
+    } else {
+        window::<SHIFT_4K, false>(p)
+    }
+}
+
+/// Stores a descriptor and counts its page of the table when it is the first.
+fn set_window(p: usize, cell: &AtomicU64, value: u64) {
+    if FLAT.load(Relaxed) == 0 {
+        if let Some(g) = gib_or_new(p) {
+            g.set(cell, value);
+        }
+        return;
+    }
+    let page = cell as *const AtomicU64 as u64 / PAGE as u64;
+    if let Some(_guard) = lock::lock() {
+        if FLAT_PAGES.get(page).is_none() && FLAT_PAGES.insert(page, 1) {
+            memory::add_resident(PAGE);
+        }
+    }
+    cell.store(value, Relaxed);
+}
+
+/// True if `address` lies in a pool of a known arena.
+pub fn in_arena(address: usize) -> bool {
+    window_of(address).is_some_and(|w| w.load(Relaxed) != 0)
+}
+
+/// A block's place in the tables.
+struct Place {
+    entry: Entry,
+    class_bytes: usize,
+}
+
+type Entry = *mut u32;
+
+#[inline(always)]
+fn read(e: Entry) -> u32 {
+    // SAFETY: a block's entry in a live slab.
+    unsafe { *e }
+}
+
+#[inline(always)]
+fn write(e: Entry, value: u32) {
+    // SAFETY: a block's entry in a live slab.
+    unsafe { *e = value }
+}
+
+/// Bits of an entry that hold the request.
+const REQUEST_BITS: u32 = 10;
+const REQUEST: u32 = (1 << REQUEST_BITS) - 1;
+
+#[inline(always)]
+fn entry_at(descriptor: u64, class: u64, offset: usize) -> Entry {
+    // SAFETY: masked to the table's length.
+    let reciprocal = unsafe { *RECIPROCAL.get_unchecked(class as usize & (CLASSES - 1)) };
+    let block = (offset.wrapping_sub(POOL_HEADER) as u64 * reciprocal as u64) >> 32;
+    ((descriptor & SLAB_MASK) + block * 4) as Entry
+}
+
+/// Where the block at `p`, just handed out by pymalloc for a request of `n` bytes, is
+/// remembered; `None`: not in an arena. FAST: the size class follows from the request, as
+/// everywhere but under the debug allocator and after a realloc, which may leave a block in
+/// place.
+#[inline(always)]
+fn place_of_new<const SHIFT: u32, const FAST: bool>(p: usize, n: usize) -> Option<Place> {
+    let cell = window::<SHIFT, FAST>(p)?;
+    let mut d = cell.load(Relaxed);
+    let class = if FAST {
+        n.wrapping_sub(1) as u64 / ALIGNMENT as u64
+    } else {
+        if d == 0 {
+            return None;
+        }
+        let pool = p & !((1usize << SHIFT) - 1);
+        // SAFETY: `p` lies in an arena's pool that pymalloc has initialised (it handed out a
+        // block of it), so its header is mapped.
+        unsafe { *((pool + SZIDX_OFFSET) as *const u32) as u64 }
+    };
+    let all = all_touched(SHIFT);
+    if d & (CLASS_MASK | all) != class << CLASS_SHIFT | all {
+        d = look_closer(p, cell, class, SHIFT);
+        if d & SLAB_MASK == 0 {
+            return None;
+        }
+    }
+    let offset = p & ((1 << SHIFT) - 1);
+    let class_bytes = (class as usize + 1) * ALIGNMENT;
+    Some(Place { entry: entry_at(d, class, offset), class_bytes })
+}
+
+/// Records a block handed out by pymalloc, of pools of 2^SHIFT bytes; false if `p` isn't in an
+/// arena (then it came from malloc, which sees it itself). `n` is the request, bytes. The caller
+/// holds the GIL.
+#[inline(always)]
+pub fn allocated<const SHIFT: u32, const FAST: bool>(
+    p: usize,
+    n: usize,
+    tag: impl FnOnce() -> u32,
+) -> bool {
+    let Some(place) = place_of_new::<SHIFT, FAST>(p, n) else { return false };
+    if SHIFT == SHIFT_4K && LEAKY.load(Relaxed) {
+        let stale = read(place.entry);
+        if stale != 0 {
+            forget(stale, place.class_bytes);
+        }
+    }
+    let tag = tag();
+    write(place.entry, tag << REQUEST_BITS | n as u32);
+    counters::add_signed(&region().head.block_bytes, place.class_bytes as i64);
+    counters::allocated(tag, n);
+    true
+}
+
+/// The free of this block wasn't seen (2.7: a module that calls around the hooks).
+#[cold]
+fn forget(entry: u32, class_bytes: usize) {
+    Taken { entry: core::ptr::null_mut(), value: entry, class_bytes }.count();
+}
+
+/// A block as it was remembered: for a realloc that fails, which puts it back.
+#[derive(Clone, Copy)]
+pub struct Taken {
+    entry: Entry,
+    value: u32,
+    class_bytes: usize,
+}
+
+impl Taken {
+    /// The tag the block was allocated under.
+    #[inline(always)]
+    pub fn tag(&self) -> u32 {
+        self.value >> REQUEST_BITS
+    }
+
+    /// Puts the block back: it was not freed after all.
+    pub fn restore(self) {
+        write(self.entry, self.value);
+    }
+
+    /// Counts the block as freed. The caller holds the GIL.
+    #[inline(always)]
+    pub fn count(self) {
+        counters::add_signed(&region().head.block_bytes, -(self.class_bytes as i64));
+        // A block under WATCH_ONLY has a request of 0: it was never counted.
+        counters::freed(self.tag(), (self.value & REQUEST) as usize);
+    }
+}
+
+/// Forgets the block at `p`; `None` if it isn't a remembered block of an arena.
+#[inline(always)]
+pub fn take<const SHIFT: u32, const FAST: bool>(p: usize) -> Option<Taken> {
+    let d = window::<SHIFT, FAST>(p)?.load(Relaxed);
+    if d & SLAB_MASK == 0 {
+        return None;
+    }
+    let class = (d >> CLASS_SHIFT) & 63;
+    let entry = entry_at(d, class, p & ((1 << SHIFT) - 1));
+    let value = read(entry);
+    if value == 0 {
+        return None;
+    }
+    write(entry, 0);
+    Some(Taken { entry, value, class_bytes: (class as usize + 1) * ALIGNMENT })
+}
+
+/// Changes the entry of the live block at `p`, as its place and its value.
+fn change(p: usize, with: impl FnOnce(&Place, u32)) -> bool {
+    let place = match POOL_SHIFT.load(Relaxed) {
+        SHIFT_16K => place_of_new::<SHIFT_16K, false>(p, 0),
+        _ => place_of_new::<SHIFT_4K, false>(p, 0),
+    };
+    let Some(place) = place else { return false };
+    let value = read(place.entry);
+    with(&place, value);
+    true
+}
+
+/// The block at `p` was allocated on the profiler's account, not the program's: counts it there.
+pub fn disown(p: usize) {
+    change(p, |place, value| {
+        let tag = value >> REQUEST_BITS;
+        if value != 0 && tag != crate::sites::PROFILER {
+            let n = value & REQUEST;
+            counters::move_to_profiler(tag, n as usize);
+            write(place.entry, crate::sites::PROFILER << REQUEST_BITS | n);
+        }
+    });
+}
+
+/// Changes the tag of the live block at `p` with `new_tag`; a block that was never seen gets
+/// `WATCH_ONLY`. False if `p` isn't in an arena.
+pub fn retag(p: usize, new_tag: impl FnOnce(u32) -> u32) -> bool {
+    change(p, |place, value| {
+        if value == 0 {
+            write(place.entry, crate::sites::WATCH_ONLY << REQUEST_BITS);
+            counters::add_signed(&region().head.block_bytes, place.class_bytes as i64);
+        } else {
+            let tag = new_tag(value >> REQUEST_BITS);
+            write(place.entry, tag << REQUEST_BITS | (value & REQUEST));
+        }
+    })
+}
+
+/// Touched bits of a pool all of whose pages were touched.
+const fn all_touched(shift: u32) -> u64 {
+    ((1 << (1 << (shift - 12))) - 1) << TOUCHED_SHIFT
+}
+
+/// The pool isn't known to be of this class with all pages touched: is this block's page new?
+#[inline(always)]
+fn look_closer(p: usize, cell: &AtomicU64, class: u64, shift: u32) -> u64 {
+    let d = cell.load(Relaxed);
+    if d == 0 || class as usize >= CLASSES {
+        return 0;
+    }
+    let offset = p & ((1 << shift) - 1);
+    let class_bytes = (class as usize + 1) * ALIGNMENT;
+    // pymalloc links the next block, so the page behind a block's end is touched with it.
+    let touched = (1u64 << (offset >> 12)) | (1u64 << ((offset + class_bytes) >> 12));
+    let touched = (touched << TOUCHED_SHIFT) & all_touched(shift);
+    if (d >> CLASS_SHIFT) & 63 != class || d & touched != touched {
+        return first_sight(p, cell, class, touched, shift);
+    }
+    d
+}
+
+/// A pool is used with a class for the first time, or a page of it is touched for the first
+/// time. Returns the new descriptor; its slab is 0 if there is no memory.
+#[cold]
+fn first_sight(p: usize, cell: &AtomicU64, class: u64, touched: u64, shift: u32) -> u64 {
+    let mut d = cell.load(Relaxed);
+    // The header's page is touched in any case.
+    let fresh = (touched | 1 << TOUCHED_SHIFT) & !d;
+    counters::add_signed(&region().head.arena_resident, fresh.count_ones() as i64 * PAGE as i64);
+    d |= fresh;
+    crate::rss::pages_moved();
+    if (d >> CLASS_SHIFT) & 63 != class {
+        let old = (d & SLAB_MASK) as *mut u8;
+        let old_class = (d >> CLASS_SHIFT) & 63;
+        if !old.is_null() {
+            drop_entries(old, old_class, shift);
+        }
+        let slab = take_slab(class, shift);
+        d = KNOWN | (d & TOUCHED_MASK) | class << CLASS_SHIFT | slab as u64;
+    }
+    set_window(p, cell, d);
+    d
+}
+
+fn blocks_in(class: u64, shift: u32) -> usize {
+    ((1usize << shift) - POOL_HEADER) / ((class as usize + 1) * ALIGNMENT)
+}
+
+/// Bytes of a slab.
+fn slab_bytes(class: u64, shift: u32) -> usize {
+    (blocks_in(class, shift) * 4 + 15) & !15
+}
+
+fn take_slab(class: u64, shift: u32) -> *mut u8 {
+    let Some(guard) = lock::lock() else { return core::ptr::null_mut() };
+    let list = &FREE_SLABS[class as usize & (CLASSES - 1)];
+    let head = list.load(Relaxed);
+    if head.is_null() {
+        return memory::bump(slab_bytes(class, shift));
+    }
+    // SAFETY: slabs on the list are at least 16 bytes, their first word links to the next; they
+    // are zero otherwise.
+    unsafe {
+        list.store(*(head as *mut *mut u8), Relaxed);
+        *(head as *mut *mut u8) = core::ptr::null_mut();
+    }
+    drop(guard);
+    head
+}
+
+/// Gives a slab back. Blocks it still remembers were freed without our seeing it.
+fn drop_entries(slab: *mut u8, class: u64, shift: u32) {
+    if class as usize >= CLASSES {
+        return;
+    }
+    for block in 0..blocks_in(class, shift) {
+        // SAFETY: `block` is below the number of entries of a slab of this class.
+        let entry = unsafe { (slab as Entry).add(block) };
+        let value = read(entry);
+        if value != 0 {
+            write(entry, 0);
+            forget(value, (class as usize + 1) * ALIGNMENT);
+        }
+    }
+    let Some(_guard) = lock::lock() else { return };
+    let list = &FREE_SLABS[class as usize & (CLASSES - 1)];
+    // SAFETY: the slab has at least 16 bytes and no reader left: its pool has another class now.
+    unsafe { *(slab as *mut *mut u8) = list.load(Relaxed) };
+    list.store(slab, Relaxed);
+}
+
+/// pymalloc mapped an arena of `bytes` at `base`: all whole pools in it are known from now on.
+pub fn arena_added(base: usize, bytes: usize) {
+    let shift = POOL_SHIFT.load(Relaxed);
+    let pool = 1usize << shift;
+    let mut at = (base + pool - 1) & !(pool - 1);
+    while at + pool <= base + bytes {
+        if FLAT.load(Relaxed) == 0 {
+            gib_or_new(at);
+        }
+        if let Some(cell) = window_of(at) {
+            set_window(at, cell, KNOWN | NO_CLASS << CLASS_SHIFT);
+        }
+        at += pool;
+    }
+    let h = &region().head;
+    counters::add_signed(&h.arena_mapped, bytes as i64);
+    counters::add_signed(&h.arenas, 1);
+    add_arena(base, bytes);
+    crate::rss::write_latest();
+}
+
+/// pymalloc is about to unmap an arena.
+pub fn arena_removed(base: usize, bytes: usize) {
+    if !remove_arena(base) {
+        return;
+    }
+    let shift = POOL_SHIFT.load(Relaxed);
+    let pool = 1usize << shift;
+    let h = &region().head;
+    let mut at = (base + pool - 1) & !(pool - 1);
+    while at + pool <= base + bytes {
+        if let Some(cell) = window_of(at) {
+            let d = cell.load(Relaxed);
+            let pages = (d & TOUCHED_MASK).count_ones() as i64;
+            counters::add_signed(&h.arena_resident, -pages * PAGE as i64);
+            if d & SLAB_MASK != 0 {
+                drop_entries((d & SLAB_MASK) as *mut u8, (d >> CLASS_SHIFT) & 63, shift);
+            }
+            cell.store(0, Relaxed);
+        }
+        at += pool;
+    }
+    counters::add_signed(&h.arena_mapped, -(bytes as i64));
+    counters::add_signed(&h.arenas, -1);
+}
+
+/// Live arenas' base addresses, for membership only: a bit per arena-sized window would do, but
+/// 2.7's arenas are told from other mappings by this alone.
+static ARENAS: crate::map::Map = crate::map::Map::new();
+/// Number of arenas added and not removed.
+static LIVE_ARENAS: AtomicI64 = AtomicI64::new(0);
+
+fn add_arena(base: usize, bytes: usize) {
+    let Some(_guard) = lock::lock() else { return };
+    if ARENAS.insert(base as u64 >> 12, (bytes >> 12) as u32) {
+        LIVE_ARENAS.fetch_add(1, Relaxed);
+    }
+}
+
+fn remove_arena(base: usize) -> bool {
+    let Some(_guard) = lock::lock() else { return false };
+    let known = ARENAS.get(base as u64 >> 12).is_some();
+    if known {
+        ARENAS.remove(base as u64 >> 12);
+        LIVE_ARENAS.fetch_sub(1, Relaxed);
+    }
+    known
+}

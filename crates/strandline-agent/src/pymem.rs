@@ -1,0 +1,317 @@
+//! CPython's allocators (3.6+): wrapping the OBJ and MEM domains and the arena allocator.
+//!
+//! The RAW domain isn't wrapped: it ends in malloc, which is seen there. A request that pymalloc
+//! passes on to malloc is seen there too, so a hook here counts only blocks that lie in arenas:
+//! nothing is counted twice.
+//!
+//! Facts: PyMemAllocatorEx, PyObjectArenaAllocator, domains RAW 0, MEM 1, OBJ 2
+//! (Include/cpython/pymem.h, Include/cpython/objimpl.h); the tables are static, so they can be
+//! set before the interpreter starts; start-up sets them again in 3.6, and in every version under
+//! PYTHONMALLOC and `-X dev`, hence `wrap` is called again once the interpreter runs.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use libc::{c_int, c_void};
+use strandline_capture::layout as capture;
+
+use crate::counters;
+use crate::pools::{self, SHIFT_16K, SHIFT_4K};
+use crate::python::{self, CFRAME, DIRECT, OBJECT};
+use crate::region::region;
+use crate::sites;
+use crate::symbols::{self, call};
+use crate::tls::{Flagged, IN_ARENA};
+
+const MEM: c_int = 1;
+const OBJ: c_int = 2;
+
+/// `PyMemAllocatorEx`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Allocator {
+    ctx: *mut c_void,
+    malloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    calloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
+    realloc: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void,
+    free: unsafe extern "C" fn(*mut c_void, *mut c_void),
+}
+
+unsafe extern "C" fn no_malloc(_: *mut c_void, _: usize) -> *mut c_void {
+    core::ptr::null_mut()
+}
+
+unsafe extern "C" fn no_calloc(_: *mut c_void, _: usize, _: usize) -> *mut c_void {
+    core::ptr::null_mut()
+}
+
+unsafe extern "C" fn no_realloc(_: *mut c_void, _: *mut c_void, _: usize) -> *mut c_void {
+    core::ptr::null_mut()
+}
+
+unsafe extern "C" fn no_free(_: *mut c_void, _: *mut c_void) {}
+
+/// What stands in a table before it is filled.
+const EMPTY: Allocator = Allocator {
+    ctx: core::ptr::null_mut(),
+    malloc: no_malloc,
+    calloc: no_calloc,
+    realloc: no_realloc,
+    free: no_free,
+};
+
+/// `PyObjectArenaAllocator`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ArenaAllocator {
+    ctx: *mut c_void,
+    alloc: Option<unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void>,
+    free: Option<unsafe extern "C" fn(*mut c_void, *mut c_void, usize)>,
+}
+
+struct Kept<T>(UnsafeCell<T>);
+// SAFETY: written in the constructor or, under the GIL, by `wrap`; a hook that reads a table is
+// only installed after it was written.
+unsafe impl<T> Sync for Kept<T> {}
+
+static BELOW_MEM: Kept<Allocator> = Kept(UnsafeCell::new(EMPTY));
+static BELOW_OBJ: Kept<Allocator> = Kept(UnsafeCell::new(EMPTY));
+static BELOW_ARENA: Kept<ArenaAllocator> =
+    Kept(UnsafeCell::new(ArenaAllocator { ctx: core::ptr::null_mut(), alloc: None, free: None }));
+
+#[inline(always)]
+fn below(ctx: *mut c_void) -> &'static Allocator {
+    // SAFETY: `ctx` is what `wrap_domain` gave the interpreter: the address of a static table.
+    unsafe { &*(ctx as *const Allocator) }
+}
+
+unsafe extern "C" fn hook_malloc<const SHIFT: u32, const KIND: u32, const FAST: bool>(
+    ctx: *mut c_void,
+    n: usize,
+) -> *mut c_void {
+    let b = below(ctx);
+    // SAFETY: the wrapped allocator's own function with its own context.
+    let p = unsafe { (b.malloc)(b.ctx, n) };
+    pools::allocated::<SHIFT, FAST>(p as usize, n, sites::current_on_this_thread::<KIND>);
+    p
+}
+
+unsafe extern "C" fn hook_calloc<const SHIFT: u32, const KIND: u32, const FAST: bool>(
+    ctx: *mut c_void,
+    items: usize,
+    size: usize,
+) -> *mut c_void {
+    let b = below(ctx);
+    // SAFETY: as in `hook_malloc`.
+    let p = unsafe { (b.calloc)(b.ctx, items, size) };
+    pools::allocated::<SHIFT, FAST>(
+        p as usize,
+        items.wrapping_mul(size),
+        sites::current_on_this_thread::<KIND>,
+    );
+    p
+}
+
+unsafe extern "C" fn hook_realloc<const SHIFT: u32, const KIND: u32, const FAST: bool>(
+    ctx: *mut c_void,
+    p: *mut c_void,
+    n: usize,
+) -> *mut c_void {
+    let b = below(ctx);
+    let taken = pools::take::<SHIFT, FAST>(p as usize);
+    // SAFETY: as in `hook_malloc`.
+    let fresh = unsafe { (b.realloc)(b.ctx, p, n) };
+    if let Some(t) = taken {
+        if fresh.is_null() {
+            t.restore();
+            return fresh;
+        }
+        gone(t, p as usize);
+    }
+    pools::allocated::<SHIFT, false>(fresh as usize, n, sites::current_on_this_thread::<KIND>);
+    fresh
+}
+
+unsafe extern "C" fn hook_free<const SHIFT: u32, const KIND: u32, const FAST: bool>(
+    ctx: *mut c_void,
+    p: *mut c_void,
+) {
+    if let Some(t) = pools::take::<SHIFT, FAST>(p as usize) {
+        gone(t, p as usize);
+    }
+    let b = below(ctx);
+    // SAFETY: as in `hook_malloc`.
+    unsafe { (b.free)(b.ctx, p) };
+}
+
+#[inline(always)]
+/// Counts a block as freed, and tells who waits for it.
+pub fn gone(t: pools::Taken, p: usize) {
+    t.count();
+    if counters::is_watched(t.tag()) {
+        sites::watched_block_freed(p);
+    }
+}
+
+/// The arena allocator also serves the frames' stack (3.11+, `_PyObject_VirtualAlloc`), in
+/// smaller pieces.
+fn is_arena(bytes: usize) -> bool {
+    python::layout().is_some_and(|l| bytes >= l.obmalloc.arena_size as usize)
+}
+
+unsafe extern "C" fn arena_alloc(_ctx: *mut c_void, bytes: usize) -> *mut c_void {
+    // SAFETY: written before this hook was installed.
+    let b = unsafe { &*BELOW_ARENA.0.get() };
+    let Some(f) = b.alloc else { return core::ptr::null_mut() };
+    if !is_arena(bytes) {
+        // A chunk of the frames' stack (3.11+): counted as the mapping that it is.
+        // SAFETY: the wrapped arena allocator's own function.
+        return unsafe { f(b.ctx, bytes) };
+    }
+    let p = {
+        let _inside = Flagged::new(IN_ARENA);
+        // SAFETY: as above.
+        unsafe { f(b.ctx, bytes) }
+    };
+    if !p.is_null() {
+        pools::arena_added(p as usize, bytes);
+    }
+    p
+}
+
+unsafe extern "C" fn arena_free(_ctx: *mut c_void, p: *mut c_void, bytes: usize) {
+    // SAFETY: written before this hook was installed.
+    let b = unsafe { &*BELOW_ARENA.0.get() };
+    let Some(f) = b.free else { return };
+    if !is_arena(bytes) {
+        // SAFETY: the wrapped arena allocator's own function.
+        unsafe { f(b.ctx, p, bytes) };
+    } else {
+        pools::arena_removed(p as usize, bytes);
+        let _inside = Flagged::new(IN_ARENA);
+        // SAFETY: the wrapped arena allocator's own function.
+        unsafe { f(b.ctx, p, bytes) };
+    }
+}
+
+fn get(domain: c_int) -> Allocator {
+    let mut a = EMPTY;
+    // SAFETY: PyMem_GetAllocator fills the table.
+    unsafe {
+        call!(symbols::MEM_GET_ALLOCATOR, fn(domain => c_int, &mut a as *mut Allocator => *mut Allocator))
+    };
+    a
+}
+
+fn hooks<const SHIFT: u32, const KIND: u32, const FAST: bool>(ctx: *mut c_void) -> Allocator {
+    Allocator {
+        ctx,
+        malloc: hook_malloc::<SHIFT, KIND, FAST>,
+        calloc: hook_calloc::<SHIFT, KIND, FAST>,
+        realloc: hook_realloc::<SHIFT, KIND, FAST>,
+        free: hook_free::<SHIFT, KIND, FAST>,
+    }
+}
+
+fn wrap_domain(domain: c_int, kept: &'static Kept<Allocator>) -> bool {
+    let now = get(domain);
+    let ctx = kept.0.get() as *mut c_void;
+    // A table that was wrapped again may have the debug allocator below it: the size class
+    // doesn't follow from the request then.
+    // SAFETY: see `Kept`.
+    let again = unsafe { (*kept.0.get()).malloc as usize != EMPTY.malloc as usize };
+    let hooks = match (pools::is_16k(), python::kind(), pools::is_flat() && !again) {
+        (false, _, true) => hooks::<SHIFT_4K, OBJECT, true>(ctx),
+        (false, _, false) => hooks::<SHIFT_4K, OBJECT, false>(ctx),
+        (true, CFRAME, true) => hooks::<SHIFT_16K, CFRAME, true>(ctx),
+        (true, CFRAME, false) => hooks::<SHIFT_16K, CFRAME, false>(ctx),
+        (true, DIRECT, true) => hooks::<SHIFT_16K, DIRECT, true>(ctx),
+        (true, DIRECT, false) => hooks::<SHIFT_16K, DIRECT, false>(ctx),
+        (true, _, true) => hooks::<SHIFT_16K, OBJECT, true>(ctx),
+        (true, _, false) => hooks::<SHIFT_16K, OBJECT, false>(ctx),
+    };
+    if is_ours(now.malloc as usize) {
+        return false;
+    }
+    // Somebody wrapped ours (tracemalloc): then ours is still called. Only asked of a running
+    // interpreter, which has been wrapped once before.
+    if again && is_below(&now) {
+        return false;
+    }
+    // SAFETY: see `Kept`.
+    unsafe { *kept.0.get() = now };
+    OURS[again as usize].store(hooks.malloc as usize, Relaxed);
+    let mut hooks = hooks;
+    // SAFETY: PyMem_SetAllocator copies the table.
+    unsafe {
+        call!(
+            symbols::MEM_SET_ALLOCATOR,
+            fn(domain => c_int, &mut hooks as *mut Allocator => *mut Allocator)
+        )
+    };
+    true
+}
+
+/// Our malloc functions that were installed: at first, and over a table set anew.
+static OURS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+fn is_ours(function: usize) -> bool {
+    OURS.iter().any(|f| f.load(Relaxed) == function)
+}
+
+/// True if a wrapper on top of ours is installed: an allocation through it reaches our hooks.
+fn is_below(now: &Allocator) -> bool {
+    let before = region().head.block_bytes.load(Relaxed);
+    let tracked = {
+        // SAFETY: the installed allocator's own functions.
+        unsafe {
+            let p = (now.malloc)(now.ctx, 16);
+            let tracked = region().head.block_bytes.load(Relaxed) != before;
+            if !p.is_null() {
+                (now.free)(now.ctx, p);
+            }
+            tracked
+        }
+    };
+    tracked
+}
+
+/// Wraps what isn't wrapped. Returns true if hooks were installed by this call. The caller holds
+/// the GIL, or no interpreter runs yet.
+pub fn wrap() -> bool {
+    if !symbols::MEM_SET_ALLOCATOR.found() || !symbols::MEM_GET_ALLOCATOR.found() {
+        return false;
+    }
+    wrap_arenas();
+    let obj = wrap_domain(OBJ, &BELOW_OBJ);
+    let mem = wrap_domain(MEM, &BELOW_MEM);
+    if obj {
+        region().head.abilities.fetch_or(capture::CAN_BLOCKS, Relaxed);
+    }
+    obj || mem
+}
+
+fn wrap_arenas() {
+    if !symbols::SET_ARENA_ALLOCATOR.found() || !symbols::GET_ARENA_ALLOCATOR.found() {
+        return;
+    }
+    let mut now = ArenaAllocator { ctx: core::ptr::null_mut(), alloc: None, free: None };
+    // SAFETY: PyObject_GetArenaAllocator fills the table.
+    unsafe {
+        call!(symbols::GET_ARENA_ALLOCATOR, fn(&mut now as *mut ArenaAllocator => *mut ArenaAllocator))
+    };
+    let mine: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void = arena_alloc;
+    if now.alloc.is_none_or(|f| f as usize == mine as usize) {
+        return;
+    }
+    // SAFETY: see `Kept`.
+    unsafe { *BELOW_ARENA.0.get() = now };
+    let mut hooks = ArenaAllocator { alloc: Some(arena_alloc), free: Some(arena_free), ..now };
+    // SAFETY: PyObject_SetArenaAllocator copies the table.
+    unsafe {
+        call!(
+            symbols::SET_ARENA_ALLOCATOR,
+            fn(&mut hooks as *mut ArenaAllocator => *mut ArenaAllocator)
+        )
+    };
+}

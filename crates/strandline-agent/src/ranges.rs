@@ -1,0 +1,342 @@
+//! Anonymous mappings that the program makes itself: `mmap`, `munmap`, `mremap`.
+//!
+//! A short sorted table under the agent's lock. glibc's own mappings (chunks, thread stacks)
+//! don't come through these symbols, and pymalloc's arenas are told apart by a thread flag, so
+//! nothing is counted twice. Mappings of files are not the program's own memory and mappings
+//! without access are address space only: neither is counted.
+
+use core::cell::UnsafeCell;
+use core::sync::atomic::Ordering::Relaxed;
+
+use libc::{c_int, c_void, off_t};
+
+use crate::counters;
+use crate::lock;
+use crate::memory::{self, PAGE};
+use crate::python;
+use crate::real::{self, libc_call};
+use crate::region::{claimed, region};
+use crate::sites;
+use crate::tls::{tls, IN_ARENA, IN_OBJECT_27};
+
+/// `[start, start + bytes)`, `bytes` as asked for.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Range {
+    start: usize,
+    bytes: usize,
+    tag: u32,
+}
+
+struct Table {
+    items: *mut Range,
+    len: usize,
+    capacity: usize,
+}
+
+struct Locked(UnsafeCell<Table>);
+// SAFETY: used under the agent's lock only.
+unsafe impl Sync for Locked {}
+static TABLE: Locked =
+    Locked(UnsafeCell::new(Table { items: core::ptr::null_mut(), len: 0, capacity: 0 }));
+
+impl Table {
+    fn get(&self, i: usize) -> Range {
+        // SAFETY: callers keep `i < len`.
+        unsafe { *self.items.add(i) }
+    }
+
+    fn first_ending_after(&self, address: usize) -> usize {
+        let (mut low, mut high) = (0, self.len);
+        while low < high {
+            let middle = (low + high) / 2;
+            let r = self.get(middle);
+            if r.start + r.bytes <= address {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    fn insert(&mut self, at: usize, range: Range) -> bool {
+        if self.len == self.capacity {
+            let capacity = (self.capacity * 2).max(64);
+            let items = memory::bump(capacity * core::mem::size_of::<Range>()) as *mut Range;
+            if items.is_null() {
+                return false;
+            }
+            if self.len > 0 {
+                // SAFETY: both tables hold at least `len` items and don't overlap.
+                unsafe { core::ptr::copy_nonoverlapping(self.items, items, self.len) };
+            }
+            self.items = items;
+            self.capacity = capacity;
+        }
+        // SAFETY: `at <= len < capacity`.
+        unsafe {
+            core::ptr::copy(self.items.add(at), self.items.add(at + 1), self.len - at);
+            *self.items.add(at) = range;
+        }
+        self.len += 1;
+        true
+    }
+
+    fn remove(&mut self, at: usize) {
+        // SAFETY: `at < len`.
+        unsafe {
+            core::ptr::copy(self.items.add(at + 1), self.items.add(at), self.len - at - 1);
+        }
+        self.len -= 1;
+    }
+
+    fn set(&mut self, at: usize, range: Range) {
+        // SAFETY: callers keep `at < len`.
+        unsafe { *self.items.add(at) = range };
+    }
+}
+
+/// A part of a mapping that was counted and is going away.
+#[derive(Clone, Copy)]
+struct Piece {
+    start: usize,
+    bytes: usize,
+    tag: u32,
+}
+
+/// At most this many tracked mappings are cut by one call in one go.
+const PIECES: usize = 32;
+
+/// Cuts `[start, end)` out of the table; the pieces that were in it. `more` if some are left.
+fn cut(start: usize, end: usize, pieces: &mut [Piece; PIECES]) -> (usize, bool) {
+    let mut n = 0;
+    let Some(_guard) = lock::lock() else { return (0, false) };
+    // SAFETY: the lock is held.
+    let table = unsafe { &mut *TABLE.0.get() };
+    let i = table.first_ending_after(start);
+    while i < table.len {
+        let r = table.get(i);
+        if r.start >= end {
+            break;
+        }
+        if n == PIECES {
+            return (n, true);
+        }
+        let (from, to) = (r.start.max(start), (r.start + r.bytes).min(end));
+        pieces[n] = Piece { start: from, bytes: to - from, tag: r.tag };
+        n += 1;
+        let right = Range { start: to, bytes: r.start + r.bytes - to, tag: r.tag };
+        if from > r.start {
+            table.set(i, Range { bytes: from - r.start, ..r });
+            if right.bytes > 0 {
+                table.insert(i + 1, right);
+            }
+            // What is left of the cut stays in front: go on behind it.
+            return finish_cut(table, i + 1, end, pieces, n);
+        }
+        if right.bytes > 0 {
+            table.set(i, right);
+            break;
+        }
+        table.remove(i);
+    }
+    (n, false)
+}
+
+fn finish_cut(
+    table: &mut Table,
+    i: usize,
+    end: usize,
+    pieces: &mut [Piece; PIECES],
+    mut n: usize,
+) -> (usize, bool) {
+    while i < table.len {
+        let r = table.get(i);
+        if r.start >= end {
+            break;
+        }
+        if n == PIECES {
+            return (n, true);
+        }
+        let to = (r.start + r.bytes).min(end);
+        pieces[n] = Piece { start: r.start, bytes: to - r.start, tag: r.tag };
+        n += 1;
+        if r.start + r.bytes > to {
+            table.set(i, Range { start: to, bytes: r.start + r.bytes - to, tag: r.tag });
+            break;
+        }
+        table.remove(i);
+    }
+    (n, false)
+}
+
+fn put(start: usize, bytes: usize, tag: u32) -> bool {
+    let Some(_guard) = lock::lock() else { return false };
+    // SAFETY: the lock is held.
+    let table = unsafe { &mut *TABLE.0.get() };
+    let at = table.first_ending_after(start);
+    table.insert(at, Range { start, bytes, tag })
+}
+
+fn count(start: usize, bytes: usize) {
+    let tstate = python::held_tstate();
+    let tag = if tstate != 0 { sites::current(tstate) } else { sites::current_native() };
+    if put(start, bytes, tag) {
+        region().head.maps.fetch_add(bytes as i64, Relaxed);
+        if tstate != 0 {
+            counters::allocated(tag, bytes);
+        } else {
+            counters::allocated_native(tag, bytes);
+        }
+    }
+}
+
+fn uncount(p: Piece) {
+    region().head.maps.fetch_sub(p.bytes as i64, Relaxed);
+    if python::held_tstate() != 0 {
+        counters::freed(p.tag, p.bytes);
+    } else {
+        counters::freed_native(p.tag, p.bytes);
+    }
+}
+
+/// Cuts `[start, start + bytes)` (whole pages) out; keeps the pieces that one call can put back.
+fn take(start: usize, bytes: usize, pieces: &mut [Piece; PIECES]) -> usize {
+    let end = start.saturating_add((bytes + PAGE - 1) & !(PAGE - 1));
+    loop {
+        let (n, more) = cut(start, end, pieces);
+        if !more {
+            return n;
+        }
+        for p in pieces.iter().take(n) {
+            uncount(*p);
+        }
+    }
+}
+
+const NO_PIECES: [Piece; PIECES] = [Piece { start: 0, bytes: 0, tag: 0 }; PIECES];
+
+/// `mmap`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn mmap(
+    address: *mut c_void,
+    bytes: usize,
+    protection: c_int,
+    flags: c_int,
+    fd: c_int,
+    offset: off_t,
+) -> *mut c_void {
+    if real::MMAP.address() == 0 {
+        // SAFETY: the same call, straight to the kernel: dlsym is being looked up.
+        let p = unsafe {
+            libc::syscall(libc::SYS_mmap, address, bytes, protection, flags, fd as isize, offset)
+        };
+        return p as usize as *mut c_void;
+    }
+    // SAFETY: libc's mmap.
+    let p = unsafe {
+        libc_call!(
+            real::MMAP,
+            fn(
+                address => *mut c_void, bytes => usize, protection => c_int, flags => c_int,
+                fd => c_int, offset => off_t,
+            ) -> *mut c_void
+        )
+    };
+    if p == libc::MAP_FAILED || !claimed() {
+        return p;
+    }
+    crate::rss::pages_moved();
+    let inside = tls().flags.get();
+    if inside & IN_ARENA != 0 {
+        return p;
+    }
+    if flags & libc::MAP_FIXED != 0 {
+        let mut pieces = NO_PIECES;
+        let n = take(p as usize, bytes, &mut pieces);
+        for piece in pieces.iter().take(n) {
+            uncount(*piece);
+        }
+    }
+    let anonymous = flags & libc::MAP_ANONYMOUS != 0;
+    if anonymous && inside & IN_OBJECT_27 != 0 && crate::python27::is_arena(bytes) {
+        crate::pools::arena_added(p as usize, bytes);
+        return p;
+    }
+    if anonymous && protection != libc::PROT_NONE {
+        count(p as usize, bytes);
+    }
+    p
+}
+
+/// `munmap`.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn munmap(address: *mut c_void, bytes: usize) -> c_int {
+    let mut pieces = NO_PIECES;
+    let mut n = 0;
+    if claimed() {
+        crate::rss::pages_moved();
+        let inside = tls().flags.get();
+        if inside & IN_OBJECT_27 != 0 && crate::python27::is_arena(bytes) {
+            crate::pools::arena_removed(address as usize, bytes);
+        } else if inside & IN_ARENA == 0 {
+            n = take(address as usize, bytes, &mut pieces);
+        }
+    }
+    // SAFETY: libc's munmap.
+    let status =
+        unsafe { libc_call!(real::MUNMAP, fn(address => *mut c_void, bytes => usize) -> c_int) };
+    for piece in pieces.iter().take(n) {
+        if status == 0 {
+            uncount(*piece);
+        } else {
+            put(piece.start, piece.bytes, piece.tag);
+        }
+    }
+    status
+}
+
+/// `mremap`; `new_address` is what a caller with MREMAP_FIXED passes as the fifth argument.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn mremap(
+    old: *mut c_void,
+    old_bytes: usize,
+    new_bytes: usize,
+    flags: c_int,
+    new_address: *mut c_void,
+) -> *mut c_void {
+    let mut pieces = NO_PIECES;
+    let mut n = 0;
+    if claimed() {
+        crate::rss::pages_moved();
+        n = take(old as usize, old_bytes, &mut pieces);
+    }
+    // SAFETY: libc's mremap.
+    let p = unsafe {
+        libc_call!(
+            real::MREMAP,
+            fn(
+                old => *mut c_void, old_bytes => usize, new_bytes => usize, flags => c_int,
+                new_address => *mut c_void,
+            ) -> *mut c_void
+        )
+    };
+    for piece in pieces.iter().take(n) {
+        if p == libc::MAP_FAILED {
+            put(piece.start, piece.bytes, piece.tag);
+        } else {
+            uncount(*piece);
+        }
+    }
+    if n > 0 && p != libc::MAP_FAILED {
+        count(p as usize, new_bytes);
+    }
+    p
+}

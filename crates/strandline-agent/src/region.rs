@@ -1,0 +1,347 @@
+//! This process's part of the capture: mapping it, and handing it over at a fork.
+
+use core::cell::UnsafeCell;
+use core::mem::{size_of, MaybeUninit};
+use core::ptr::{addr_of, null_mut};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed};
+
+use strandline_capture::layout::{self, Header, Region};
+
+use crate::memory::PAGE;
+
+static HEADER: AtomicPtr<Header> = AtomicPtr::new(null_mut());
+/// The address range that the region is mapped over: a static, so that every access is relative
+/// to the instruction and needs no pointer. Untouched zero pages until then.
+#[repr(align(4096))]
+struct Place(UnsafeCell<MaybeUninit<Region>>);
+// SAFETY: all fields of a Region are atomics.
+unsafe impl Sync for Place {}
+static PLACE: Place = Place(UnsafeCell::new(MaybeUninit::zeroed()));
+static CLAIMED: AtomicBool = AtomicBool::new(false);
+static INDEX: AtomicU32 = AtomicU32::new(0);
+
+/// The region; private zero pages if none is claimed.
+#[inline(always)]
+pub fn region() -> &'static Region {
+    // SAFETY: zero pages or a mapping of the capture's; all fields are atomics, for which every
+    // bit pattern is valid.
+    unsafe { &*(PLACE.0.get() as *const Region) }
+}
+
+fn place() -> *mut u8 {
+    PLACE.0.get() as *mut u8
+}
+
+/// True once a region is mapped.
+#[inline(always)]
+pub fn claimed() -> bool {
+    CLAIMED.load(Relaxed)
+}
+
+/// The capture's header, if one is mapped.
+pub fn header() -> Option<&'static Header> {
+    let h = HEADER.load(Relaxed);
+    // SAFETY: mapped for the life of the process when not null.
+    (!h.is_null()).then(|| unsafe { &*h })
+}
+
+/// `OPTION_*` bits.
+pub fn options() -> u32 {
+    header().map_or(0, |h| h.options)
+}
+
+fn map_shared(fd: i32, offset: usize, bytes: usize, at: *mut u8) -> *mut u8 {
+    let fixed = if at.is_null() { 0 } else { libc::MAP_FIXED };
+    // SAFETY: maps a file range at a free address, or over this module's own mapping (`at`).
+    let p = unsafe {
+        libc::syscall(
+            libc::SYS_mmap,
+            at,
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_NORESERVE | fixed,
+            fd as isize,
+            offset,
+        )
+    };
+    if p == -1 {
+        null_mut()
+    } else {
+        p as usize as *mut u8
+    }
+}
+
+/// Opens the capture at `path` and checks its header. The descriptor is closed again.
+fn open(path: *const libc::c_char) -> i32 {
+    // SAFETY: `path` is a C string that the caller owns; open(2) has no other precondition.
+    unsafe {
+        libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, libc::O_RDWR | libc::O_CLOEXEC) as i32
+    }
+}
+
+fn close(fd: i32) {
+    // SAFETY: closes a descriptor that this module opened.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+}
+
+/// Maps the capture's header and claims a region in it; false if the process runs unrecorded
+/// (no capture, a wrong one, no memory, no region left).
+pub fn claim(path: *const libc::c_char) -> bool {
+    let fd = open(path);
+    if fd < 0 {
+        return false;
+    }
+    let ok = claim_from(fd);
+    close(fd);
+    ok
+}
+
+fn claim_from(fd: i32) -> bool {
+    let h = map_shared(fd, 0, layout::HEADER_BYTES, null_mut()) as *mut Header;
+    if h.is_null() {
+        return false;
+    }
+    // SAFETY: just mapped; the file is at least as long as its header or we would not have been
+    // given its name, and the fields are plain integers.
+    let header = unsafe { &*h };
+    if header.magic != layout::MAGIC || header.version != layout::VERSION {
+        return false;
+    }
+    HEADER.store(h, Relaxed);
+    if header.options & layout::OPTION_FOLLOW == 0 && header.regions.load(Relaxed) != 0 {
+        // Only the first Python is wanted.
+        return false;
+    }
+    let Some(offset) = take_offset(header) else { return false };
+    if map_shared(fd, offset, size_of::<Region>(), place()).is_null() {
+        return false;
+    }
+    CLAIMED.store(true, Relaxed);
+    start_tables(region());
+    true
+}
+
+/// From now on counters go to a private copy: the capture keeps what it says.
+pub fn detach(path: *const libc::c_char) {
+    let fd = open(path);
+    let at = place();
+    let offset = layout::HEADER_BYTES + INDEX.load(Relaxed) as usize * layout::REGION_STRIDE;
+    // SAFETY: replaces this module's own mapping, at the same place, by a private view of the
+    // same bytes; or, if the capture can't be opened any more, by empty memory.
+    unsafe {
+        libc::syscall(
+            libc::SYS_mmap,
+            at,
+            size_of::<Region>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE
+                | libc::MAP_NORESERVE
+                | libc::MAP_FIXED
+                | if fd < 0 { libc::MAP_ANONYMOUS } else { 0 },
+            fd as isize,
+            offset,
+        );
+    }
+    if fd >= 0 {
+        close(fd);
+    }
+}
+
+fn take_offset(header: &Header) -> Option<usize> {
+    let index = header.regions.fetch_add(1, Relaxed);
+    if index as usize >= layout::MAX_REGIONS {
+        return None;
+    }
+    INDEX.store(index, Relaxed);
+    Some(layout::HEADER_BYTES + index as usize * layout::REGION_STRIDE)
+}
+
+fn start_tables(r: &Region) {
+    let h = &r.head;
+    for count in [&h.tags, &h.sites, &h.codes, &h.contexts, &h.slots, &h.functions, &h.strings] {
+        count.store(1, Relaxed);
+    }
+    // SAFETY: getpid(2) and getppid(2) cannot fail.
+    unsafe {
+        h.pid.store(libc::getpid() as u32, Relaxed);
+        h.parent_pid.store(libc::getppid() as u32, Relaxed);
+    }
+    h.started.store(crate::clock::wall(), Relaxed);
+    h.state.store(layout::STATE_RUNNING, Relaxed);
+}
+
+/// Resident bytes of the region itself, from the table sizes: tables only grow.
+pub fn resident() -> i64 {
+    let r = region();
+    let h = &r.head;
+    let pages = |count: u32, size: usize| ((count as usize * size + PAGE - 1) & !(PAGE - 1)) as i64;
+    pages(1, size_of::<layout::RegionHead>())
+        + pages(h.tags.load(Relaxed), size_of::<layout::Tag>())
+        + pages(h.sites.load(Relaxed), size_of::<layout::Site>())
+        + pages(h.codes.load(Relaxed), size_of::<layout::Code>())
+        + pages(h.contexts.load(Relaxed), size_of::<layout::Context>())
+        + pages(h.slots.load(Relaxed), size_of::<layout::Slot>())
+        + pages(h.functions.load(Relaxed), size_of::<layout::Function>())
+        + pages(h.strings.load(Relaxed), 1)
+        + PAGE as i64 // the header
+}
+
+/// After a fork, in the child: continues in a region of its own at the same address. The
+/// append-only tables are copied from the parent's region; every counter starts at zero but
+/// what was in use, per tag, as `in_use_of` says. `path` is the capture's name.
+pub fn move_to_child(path: *const libc::c_char, follow: bool, in_use_of: &dyn Fn(u32) -> u64) {
+    let parent = place();
+    let parent_index = INDEX.load(Relaxed);
+    // A second view of the parent's region, to copy from after ours took its address.
+    let old = remap_alias(parent);
+    let mut done = false;
+    if follow {
+        let fd = open(path);
+        if fd >= 0 {
+            if let Some(offset) = header().and_then(take_offset) {
+                done = !map_shared(fd, offset, size_of::<Region>(), parent).is_null();
+            }
+            close(fd);
+        }
+    }
+    if !done {
+        // Nobody will read this process: its counters go to memory that dies with it.
+        // SAFETY: replaces this module's own mapping with private memory at the same place.
+        unsafe {
+            libc::syscall(
+                libc::SYS_mmap,
+                parent,
+                size_of::<Region>(),
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
+                -1isize,
+                0usize,
+            )
+        };
+    }
+    let new = region();
+    start_tables(new);
+    if old.is_null() {
+        return;
+    }
+    // SAFETY: `old` is a second mapping of the parent's region.
+    copy_tables(unsafe { &*old }, new, in_use_of);
+    new.head.forked.store(1, Relaxed);
+    new.head.parent_region.store(parent_index + 1, Relaxed);
+    // SAFETY: unmaps the second view, which nothing refers to any more.
+    unsafe { libc::syscall(libc::SYS_munmap, old, size_of::<Region>()) };
+}
+
+/// A second mapping of the same shared pages (mremap(2) with an old size of 0).
+fn remap_alias(of: *mut u8) -> *const Region {
+    // SAFETY: an old size of 0 on a shared mapping duplicates it and leaves the first in place.
+    let p = unsafe {
+        libc::syscall(libc::SYS_mremap, of, 0usize, size_of::<Region>(), libc::MREMAP_MAYMOVE)
+    };
+    if p == -1 {
+        core::ptr::null()
+    } else {
+        p as usize as *const Region
+    }
+}
+
+/// Copies `count` entries of a table of atomics byte by byte.
+fn copy_entries<T>(from: &[T], to: &[T], count: u32) {
+    let count = (count as usize).min(from.len()).min(to.len());
+    // SAFETY: both tables have at least `count` entries; the target table belongs to this
+    // process alone, which has one thread (it was just forked), and `T` is made of atomics, so
+    // writing through a shared reference's address is allowed.
+    unsafe {
+        core::ptr::copy_nonoverlapping(
+            from.as_ptr() as *const u8,
+            to.as_ptr() as *mut u8,
+            count * size_of::<T>(),
+        )
+    };
+}
+
+fn copy_tables(old: &Region, new: &Region, in_use_of: &dyn Fn(u32) -> u64) {
+    let (o, n) = (&old.head, &new.head);
+    let tables = [
+        (&o.sites, &n.sites),
+        (&o.codes, &n.codes),
+        (&o.strings, &n.strings),
+        (&o.contexts, &n.contexts),
+        (&o.slots, &n.slots),
+        (&o.functions, &n.functions),
+        (&o.tags, &n.tags),
+        (&o.python, &n.python),
+        (&o.abilities, &n.abilities),
+        (&o.refusal, &n.refusal),
+    ];
+    for (from, to) in tables {
+        to.store(from.load(Relaxed), Relaxed);
+    }
+    copy_entries(&old.sites, &new.sites, n.sites.load(Relaxed));
+    copy_entries(&old.codes, &new.codes, n.codes.load(Relaxed));
+    copy_entries(&old.strings, &new.strings, n.strings.load(Relaxed));
+    copy_entries(&old.functions, &new.functions, n.functions.load(Relaxed));
+    for (from, to) in [
+        (&o.command, &n.command),
+        (&o.executable, &n.executable),
+        (&o.version_text, &n.version_text),
+    ] {
+        to.offset.store(from.offset.load(Relaxed), Relaxed);
+        to.len.store(from.len.load(Relaxed), Relaxed);
+    }
+    for i in 0..n.functions.load(Relaxed) as usize {
+        if let Some(f) = new.functions.get(i) {
+            f.calls.store(0, Relaxed);
+        }
+    }
+    for i in 0..n.contexts.load(Relaxed) as usize {
+        if let (Some(f), Some(t)) = (old.contexts.get(i), new.contexts.get(i)) {
+            t.parent.store(f.parent.load(Relaxed), Relaxed);
+            t.slot.store(f.slot.load(Relaxed), Relaxed);
+        }
+    }
+    for i in 0..n.slots.load(Relaxed) as usize {
+        if let (Some(f), Some(t)) = (old.slots.get(i), new.slots.get(i)) {
+            t.function.store(f.function.load(Relaxed), Relaxed);
+            t.line.store(f.line.load(Relaxed), Relaxed);
+        }
+    }
+    for i in 0..n.tags.load(Relaxed) as usize {
+        if let (Some(f), Some(t)) = (old.tags.get(i), new.tags.get(i)) {
+            t.site.store(f.site.load(Relaxed), Relaxed);
+            t.context.store(f.context.load(Relaxed), Relaxed);
+            t.flags.store(f.flags.load(Relaxed), Relaxed);
+            if let Some(inherited) = new.inherited.get(i) {
+                inherited.store(in_use_of(i as u32), Relaxed);
+            }
+        }
+    }
+}
+
+/// Copies bytes into the region's text; `(0, 0)` if it is full. The caller holds the lock.
+pub fn store_text(bytes: &[u8]) -> (u32, u32) {
+    let r = region();
+    let at = r.head.strings.load(Relaxed) as usize;
+    let Some(room) = r.strings.get(at..at + bytes.len()) else { return (0, 0) };
+    for (cell, byte) in room.iter().zip(bytes) {
+        cell.store(*byte, Relaxed);
+    }
+    r.head.strings.store((at + bytes.len()) as u32, Relaxed);
+    (at as u32, bytes.len() as u32)
+}
+
+/// Stores text into one of the region's text fields. The caller holds the lock.
+pub fn set_text(field: &layout::Text, bytes: &[u8]) {
+    let (offset, len) = store_text(bytes);
+    field.offset.store(offset, Relaxed);
+    field.len.store(len, Relaxed);
+}
+
+/// The `--function` patterns, one a line.
+pub fn patterns() -> &'static [u8] {
+    let Some(h) = header() else { return &[] };
+    let len = (h.patterns_len as usize).min(h.patterns.len());
+    // SAFETY: the header is mapped for the life of the process and the parent wrote the
+    // patterns before this process started.
+    unsafe { core::slice::from_raw_parts(addr_of!(h.patterns) as *const u8, len) }
+}

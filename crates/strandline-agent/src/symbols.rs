@@ -1,0 +1,159 @@
+//! Symbols of the interpreter and of libc, looked up at run time: nothing is linked.
+
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use libc::{c_char, c_void};
+
+/// A symbol of the interpreter; address 0 until `resolve`, and after it if there is none.
+pub struct Symbol {
+    name: &'static CStr,
+    address: AtomicUsize,
+}
+
+impl Symbol {
+    const fn new(name: &'static CStr) -> Self {
+        Symbol { name, address: AtomicUsize::new(0) }
+    }
+
+    /// Its address, 0 if the process doesn't have it.
+    #[inline(always)]
+    pub fn address(&self) -> usize {
+        self.address.load(Relaxed)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static CStr {
+        self.name
+    }
+
+    /// True if the process has it.
+    pub fn found(&self) -> bool {
+        self.address() != 0
+    }
+
+    fn resolve(&self) {
+        // SAFETY: dlsym(3) with a C string; RTLD_DEFAULT searches what is loaded.
+        let p = unsafe { libc::dlsym(libc::RTLD_DEFAULT, self.name.as_ptr()) };
+        self.address.store(p as usize, Relaxed);
+    }
+}
+
+macro_rules! symbols {
+    ($($(#[$doc:meta])* $id:ident $name:literal)*) => {
+        $($(#[$doc])* pub static $id: Symbol = Symbol::new($name);)*
+        /// Looks every symbol up.
+        pub fn resolve() {
+            $($id.resolve();)*
+        }
+    };
+}
+
+symbols! {
+    /// `const char *Py_GetVersion(void)`
+    GET_VERSION c"Py_GetVersion"
+    /// Exported by PyPy's library only.
+    PYPY c"pypy_main_startup"
+    /// The runtime structure, 3.7+.
+    RUNTIME c"_PyRuntime"
+    /// `PyThreadState *PyThreadState_GetUnchecked(void)`, 3.13+
+    THREAD_STATE_GET c"PyThreadState_GetUnchecked"
+    /// The same under its private name, 3.6 to 3.12
+    THREAD_STATE_GET_PRIVATE c"_PyThreadState_UncheckedGet"
+    /// `PyThreadState *_PyThreadState_Current`, 2.7
+    THREAD_STATE_CURRENT c"_PyThreadState_Current"
+    /// `int PyCode_Addr2Line(PyCodeObject *, int)`
+    CODE_ADDR2LINE c"PyCode_Addr2Line"
+    /// `PyTypeObject PyCode_Type`
+    CODE_TYPE c"PyCode_Type"
+    /// `PyTypeObject PyMethodDescr_Type`
+    METHOD_DESCR_TYPE c"PyMethodDescr_Type"
+    /// `void PyMem_GetAllocator(domain, PyMemAllocatorEx *)`, 3.4+
+    MEM_GET_ALLOCATOR c"PyMem_GetAllocator"
+    /// `void PyMem_SetAllocator(domain, PyMemAllocatorEx *)`, 3.4+
+    MEM_SET_ALLOCATOR c"PyMem_SetAllocator"
+    /// `void PyObject_GetArenaAllocator(PyObjectArenaAllocator *)`, 3.4+
+    GET_ARENA_ALLOCATOR c"PyObject_GetArenaAllocator"
+    /// `void PyObject_SetArenaAllocator(PyObjectArenaAllocator *)`, 3.4+
+    SET_ARENA_ALLOCATOR c"PyObject_SetArenaAllocator"
+    /// `int Py_AddPendingCall(int (*)(void *), void *)`
+    ADD_PENDING_CALL c"Py_AddPendingCall"
+    /// `PyObject *Py_CompileStringFlags(const char *, const char *, int, void *)`, 2.7
+    COMPILE_27 c"Py_CompileStringFlags"
+    /// `PyObject *Py_CompileStringExFlags(const char *, const char *, int, void *, int)`, 3.4+
+    COMPILE c"Py_CompileStringExFlags"
+    /// `PyObject *PyEval_EvalCode(PyObject *, PyObject *, PyObject *)`
+    EVAL_CODE c"PyEval_EvalCode"
+    /// `PyObject *PyImport_GetModuleDict(void)`, borrowed
+    MODULES c"PyImport_GetModuleDict"
+    /// `PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t)`, 3.x
+    BYTES_NEW c"PyBytes_FromStringAndSize"
+    /// The same in 2.7
+    STRING_NEW c"PyString_FromStringAndSize"
+    /// `PyObject *PyDict_New(void)`
+    DICT_NEW c"PyDict_New"
+    /// `int PyDict_SetItemString(PyObject *, const char *, PyObject *)`
+    DICT_SET c"PyDict_SetItemString"
+    /// `PyObject *PyDict_GetItemString(PyObject *, const char *)`, borrowed
+    DICT_GET c"PyDict_GetItemString"
+    /// `PyObject *PyEval_GetBuiltins(void)`, borrowed
+    GET_BUILTINS c"PyEval_GetBuiltins"
+    /// `PyObject *PyCFunction_NewEx(PyMethodDef *, PyObject *, PyObject *)`
+    CFUNCTION_NEW c"PyCFunction_NewEx"
+    /// 3.9+: `PyCMethod_New`, which `PyCFunction_NewEx` is an alias of
+    CMETHOD_NEW c"PyCMethod_New"
+    /// `void PyErr_Clear(void)`
+    ERR_CLEAR c"PyErr_Clear"
+    /// `void Py_DecRef(PyObject *)`
+    DEC_REF c"Py_DecRef"
+    /// `void Py_IncRef(PyObject *)`
+    INC_REF c"Py_IncRef"
+    /// `PyObject _Py_NoneStruct`
+    NONE c"_Py_NoneStruct"
+    /// `long PyLong_AsLong(PyObject *)`
+    AS_LONG c"PyLong_AsLong"
+    /// `PyObject *PyLong_FromLong(long)`
+    FROM_LONG c"PyLong_FromLong"
+    /// `void PyEval_SetTrace(Py_tracefunc, PyObject *)`
+    SET_TRACE c"PyEval_SetTrace"
+    /// `void _PyInterpreterState_SetEvalFrameFunc(interp, func)`, 3.9+
+    SET_EVAL_FRAME c"_PyInterpreterState_SetEvalFrameFunc"
+    /// `_PyFrameEvalFunction _PyInterpreterState_GetEvalFrameFunc(interp)`, 3.9+
+    GET_EVAL_FRAME c"_PyInterpreterState_GetEvalFrameFunc"
+    /// `PyObject *PyEval_EvalFrameEx(PyFrameObject *, int)`, 2.7
+    EVAL_FRAME_EX c"PyEval_EvalFrameEx"
+    /// `PyObject *PyObject_Malloc(size_t)`
+    OBJECT_MALLOC c"PyObject_Malloc"
+    /// `PyObject *PyObject_Realloc(void *, size_t)`
+    OBJECT_REALLOC c"PyObject_Realloc"
+    /// `void PyObject_Free(void *)`
+    OBJECT_FREE c"PyObject_Free"
+    /// `PyObject *PyObject_CallFunctionObjArgs(PyObject *, ..., NULL)`
+    CALL_OBJ_ARGS c"PyObject_CallFunctionObjArgs"
+}
+
+/// Calls `T (*)(void)`.
+macro_rules! call {
+    ($symbol:expr, fn($($arg:expr => $type:ty),*) $(-> $ret:ty)?) => {{
+        let f: unsafe extern "C" fn($($type),*) $(-> $ret)? =
+            core::mem::transmute::<usize, _>($symbol.address());
+        f($($arg),*)
+    }};
+}
+pub(crate) use call;
+
+/// A Python object, never dereferenced through this type.
+pub type Object = *mut c_void;
+
+/// `Py_GetVersion`, as bytes without the NUL; `None` if this isn't a Python.
+pub fn version() -> Option<&'static [u8]> {
+    if !GET_VERSION.found() {
+        return None;
+    }
+    // SAFETY: Py_GetVersion has no preconditions (documented: callable before initialisation)
+    // and returns a static string.
+    unsafe {
+        let p: *const c_char = call!(GET_VERSION, fn() -> *const c_char);
+        Some(CStr::from_ptr(p).to_bytes())
+    }
+}

@@ -1,0 +1,355 @@
+//! The bytes of a capture: `repr(C)` structures of atomics, little-endian, 64-bit.
+//!
+//! All sizes and amounts are bytes unless a field's name says otherwise. An index of 0 means
+//! "none" in every table: entry 0 is reserved.
+
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
+
+/// First eight bytes of every capture.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
+/// Version of this layout. A reader refuses any other.
+pub const VERSION: u32 = 1;
+/// Bytes in front of the first region.
+pub const HEADER_BYTES: usize = 64 * 1024;
+/// Distance between two regions. The file is sparse: only touched pages exist.
+pub const REGION_STRIDE: usize = 160 << 20;
+/// Number of processes that one run can record.
+pub const MAX_REGIONS: usize = 1024;
+/// Bytes of a whole capture (sparse).
+pub const FILE_BYTES: usize = HEADER_BYTES + REGION_STRIDE * MAX_REGIONS;
+
+/// Capacity of [`Region::tags`]; a tag index fits in 20 bits.
+pub const MAX_TAGS: usize = 1 << 20;
+/// Capacity of [`Region::sites`].
+pub const MAX_SITES: usize = 1 << 19;
+/// Capacity of [`Region::codes`].
+pub const MAX_CODES: usize = 1 << 17;
+/// Capacity of [`Region::contexts`].
+pub const MAX_CONTEXTS: usize = 1 << 16;
+/// Capacity of [`Region::slots`].
+pub const MAX_SLOTS: usize = 1 << 16;
+/// Capacity of [`Region::functions`].
+pub const MAX_FUNCTIONS: usize = 1 << 13;
+/// Bytes of [`Region::strings`].
+pub const MAX_STRINGS: usize = 32 << 20;
+/// Bytes of [`Header::patterns`].
+pub const MAX_PATTERNS: usize = 16 * 1024;
+
+/// [`Header::options`]: children that are Pythons are followed.
+pub const OPTION_FOLLOW: u32 = 1;
+/// [`Header::options`]: every function of the user's own files is shown.
+pub const OPTION_ALL: u32 = 2;
+/// [`Header::options`]: `--function` patterns are given in [`Header::patterns`].
+pub const OPTION_FUNCTIONS: u32 = 4;
+
+/// [`Tag::flags`]: allocated by a thread that did not hold the GIL.
+pub const TAG_NATIVE: u32 = 1;
+/// [`Tag::flags`]: the agent wants to know when such a block is freed.
+pub const TAG_WATCH: u32 = 2;
+
+/// [`RegionHead::state`]: not used.
+pub const STATE_FREE: u32 = 0;
+/// [`RegionHead::state`]: the process runs, or died without a chance to say so.
+pub const STATE_RUNNING: u32 = 1;
+/// [`RegionHead::state`]: the process ended through `exit`; the exit ledger is final.
+pub const STATE_EXITED: u32 = 2;
+/// [`RegionHead::state`]: the process replaced itself through `exec`.
+pub const STATE_REPLACED: u32 = 3;
+
+/// [`RegionHead::abilities`]: small-object blocks are seen (OBJ and MEM domains).
+pub const CAN_BLOCKS: u32 = 1;
+/// [`RegionHead::abilities`]: malloc and its family are seen.
+pub const CAN_MALLOC: u32 = 2;
+/// [`RegionHead::abilities`]: line events work.
+pub const CAN_LINES: u32 = 4;
+/// [`RegionHead::abilities`]: the interpreter's frames are understood, so bytes have lines.
+pub const CAN_SITES: u32 = 8;
+/// [`RegionHead::abilities`]: the front ran: `profile` was a builtin.
+pub const CAN_FRONT: u32 = 16;
+
+/// [`RegionHead::refusal`]: no reason to refuse.
+pub const REFUSED_NOT: u32 = 0;
+/// [`RegionHead::refusal`]: a free-threaded build.
+pub const REFUSED_FREE_THREADED: u32 = 1;
+/// [`RegionHead::refusal`]: a CPython that this build has no layout for.
+pub const REFUSED_UNKNOWN_VERSION: u32 = 2;
+/// [`RegionHead::refusal`]: a Python that isn't CPython.
+pub const REFUSED_NOT_CPYTHON: u32 = 3;
+
+/// A piece of [`Region::strings`].
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Text {
+    /// Offset of the first byte.
+    pub offset: AtomicU32,
+    /// Length, bytes of UTF-8 (invalid input is stored as it was).
+    pub len: AtomicU32,
+}
+
+/// Start of the file; written by the strandline process before the target starts.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`VERSION`].
+    pub version: u32,
+    /// `OPTION_*` bits.
+    pub options: u32,
+    /// Number of regions handed out; may pass [`MAX_REGIONS`], the rest was not recorded.
+    pub regions: AtomicU32,
+    /// Bytes used in `patterns`.
+    pub patterns_len: u32,
+    /// Process id of the strandline process.
+    pub owner_pid: u32,
+    /// Number of regions that the file is long enough for, at most [`MAX_REGIONS`]; 0 means
+    /// [`MAX_REGIONS`]. A limit on file sizes can make it smaller, and a region behind the end
+    /// of the file must not be touched.
+    pub room: u32,
+    /// `--function` patterns, one a line, UTF-8.
+    pub patterns: [u8; MAX_PATTERNS],
+}
+
+/// A place in the source: a line of a code object.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Site {
+    /// Index into [`Region::codes`]; 0: no Python frame was running.
+    pub code: AtomicU32,
+    /// Line number, from 1; 0 if unknown.
+    pub line: AtomicU32,
+}
+
+/// A code object's identity; two code objects with the same one share an entry.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Code {
+    /// `co_filename`.
+    pub file: Text,
+    /// `co_qualname` where there is one (3.11+), else `co_name`.
+    pub name: Text,
+    /// `co_firstlineno`.
+    pub first_line: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
+}
+
+/// What was allocated at one site, while one set of profiled lines ran.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Tag {
+    /// Index into [`Region::sites`].
+    pub site: AtomicU32,
+    /// Index into [`Region::contexts`].
+    pub context: AtomicU32,
+    /// `TAG_*` bits.
+    pub flags: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
+    /// Bytes asked for.
+    pub allocated: AtomicU64,
+    /// Bytes given back by threads that held the GIL.
+    pub freed: AtomicU64,
+    /// Bytes given back by other threads.
+    pub freed_native: AtomicU64,
+}
+
+/// A set of profiled lines that run at the same time: `slot` on top of `parent`'s set.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Context {
+    /// Index into [`Region::contexts`]; 0 is the empty set.
+    pub parent: AtomicU32,
+    /// Index into [`Region::slots`].
+    pub slot: AtomicU32,
+    /// Bytes freed while exactly this set was active, by threads that held the GIL.
+    pub freed: AtomicU64,
+    /// Bytes freed by other threads.
+    pub freed_native: AtomicU64,
+}
+
+/// A profiled line.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Slot {
+    /// Index into [`Region::functions`].
+    pub function: AtomicU32,
+    /// Line number.
+    pub line: AtomicU32,
+    /// How often the line ran.
+    pub occurrences: AtomicU64,
+    /// Number of RSS readings that `rss` rests on; 0: never read.
+    pub readings: AtomicU64,
+    /// Highest RSS seen after the line.
+    pub rss: AtomicI64,
+    /// Sum of the RSS changes over the line.
+    pub rss_increment: AtomicI64,
+    /// Bytes in use in the whole process when `rss` was read.
+    pub in_use_at_rss: AtomicI64,
+    /// Bytes stranded in the whole process when `rss` was read.
+    pub stranded_at_rss: AtomicI64,
+    /// Sum of the changes of stranded bytes over the line.
+    pub stranded_increment: AtomicI64,
+    /// Highest in-use memory above that at the line's start.
+    pub peak: AtomicU64,
+}
+
+/// A profiled function.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Function {
+    /// Index into [`Region::codes`].
+    pub code: AtomicU32,
+    /// Last line that has code, nested functions included.
+    pub last_line: AtomicU32,
+    /// Calls that were traced.
+    pub calls: AtomicU64,
+    /// Name as the front knows it (`__qualname__` where the code object has none).
+    pub name: Text,
+    /// Source text if no file can be read later; empty otherwise.
+    pub source: Text,
+    /// File name made absolute, if `co_filename` is relative.
+    pub path: Text,
+    /// Line number of the first line of `source`.
+    pub source_first_line: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
+}
+
+/// Whole-process amounts at one moment, bytes.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Ledger {
+    /// Resident memory as the kernel says, the profiler's own part included.
+    pub rss: AtomicI64,
+    /// The profiler's own resident memory.
+    pub profiler: AtomicI64,
+    /// Asked for and not given back.
+    pub in_use: AtomicI64,
+    /// Resident, kept by pymalloc, not in a live block.
+    pub stranded_arenas: AtomicI64,
+    /// Resident, kept by glibc malloc, not in a live chunk.
+    pub stranded_heap: AtomicI64,
+    /// Nanoseconds since the epoch; 0: never taken.
+    pub when: AtomicU64,
+}
+
+/// Counters of one process.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RegionHead {
+    /// `STATE_*`.
+    pub state: AtomicU32,
+    /// Process id, as the process itself sees it.
+    pub pid: AtomicU32,
+    /// Its parent's process id.
+    pub parent_pid: AtomicU32,
+    /// Python's `PY_VERSION_HEX >> 16`; 0: not a Python.
+    pub python: AtomicU32,
+    /// `CAN_*` bits.
+    pub abilities: AtomicU32,
+    /// `REFUSED_*`.
+    pub refusal: AtomicU32,
+    /// 1: made by fork from the region `parent_region`.
+    pub forked: AtomicU32,
+    /// Region of the parent plus one; 0: none.
+    pub parent_region: AtomicU32,
+    /// Entries used in each table (0 is reserved, so at least 1).
+    pub tags: AtomicU32,
+    /// Entries used.
+    pub sites: AtomicU32,
+    /// Entries used.
+    pub codes: AtomicU32,
+    /// Entries used.
+    pub contexts: AtomicU32,
+    /// Entries used.
+    pub slots: AtomicU32,
+    /// Entries used.
+    pub functions: AtomicU32,
+    /// Bytes used in `strings`.
+    pub strings: AtomicU32,
+    /// Allocations that no tag could be made for (a table was full): counted as "unknown".
+    pub overflowed: AtomicU32,
+    /// The process's command line, arguments ended by NUL.
+    pub command: Text,
+    /// `sys.executable` or the main program's path.
+    pub executable: Text,
+    /// `Py_GetVersion()`.
+    pub version_text: Text,
+    /// Padding to a cache line of its own for what follows.
+    pub reserved: [AtomicU64; 5],
+    /// Bytes in use: allocations minus frees by threads that held the GIL; may be negative on
+    /// its own, only the sum with `in_use_native` means something.
+    pub in_use: AtomicI64,
+    /// Highest sum of `in_use` and `in_use_native` since the last time it was folded into `peak`.
+    pub watermark: AtomicI64,
+    /// Highest sum of `in_use` and `in_use_native` before that. The peak is the larger of both.
+    pub peak: AtomicI64,
+    /// Bytes of live blocks in arenas, block sizes rather than requests.
+    pub block_bytes: AtomicI64,
+    /// Pages of arenas that were touched, bytes.
+    pub arena_resident: AtomicI64,
+    /// Chunk bytes of live chunks by threads that held the GIL: main heap, thread arenas,
+    /// chunks with a mapping of their own. Only the sum with `chunks_native` means something.
+    pub chunks: [AtomicI64; 3],
+    /// Bytes in use, allocations minus frees by threads without the GIL.
+    pub in_use_native: AtomicI64,
+    /// Chunk bytes, likewise.
+    pub chunks_native: [AtomicI64; 3],
+    /// Bytes of arenas mapped.
+    pub arena_mapped: AtomicI64,
+    /// Number of arenas mapped.
+    pub arenas: AtomicI64,
+    /// Bytes of anonymous mappings that the program made itself.
+    pub maps: AtomicI64,
+    /// Bytes that were freed but never seen allocated (allocated before the agent started).
+    pub unseen_frees: AtomicU64,
+    /// When the interpreter started running code.
+    pub start: Ledger,
+    /// Last taken while running.
+    pub latest: Ledger,
+    /// When the interpreter began to shut down (exit handlers), before it frees its objects.
+    pub exit: Ledger,
+    /// Highest RSS that the kernel reported, the profiler's own part included.
+    pub rss_peak: AtomicI64,
+    /// Wall-clock start, nanoseconds since the epoch.
+    pub started: AtomicU64,
+}
+
+/// One process's part of the capture.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct Region {
+    /// Counters and table sizes.
+    pub head: RegionHead,
+    /// Functions.
+    pub functions: [Function; MAX_FUNCTIONS],
+    /// Lines.
+    pub slots: [Slot; MAX_SLOTS],
+    /// Sets of active lines.
+    pub contexts: [Context; MAX_CONTEXTS],
+    /// Code objects.
+    pub codes: [Code; MAX_CODES],
+    /// Sites.
+    pub sites: [Site; MAX_SITES],
+    /// Tags.
+    pub tags: [Tag; MAX_TAGS],
+    /// What the process had in use per tag when it was forked.
+    pub inherited: [AtomicU64; MAX_TAGS],
+    /// Text.
+    pub strings: [AtomicU8Cell; MAX_STRINGS],
+}
+
+/// A byte of [`Region::strings`].
+pub type AtomicU8Cell = core::sync::atomic::AtomicU8;
+
+const _: () = assert!(core::mem::size_of::<Region>() <= REGION_STRIDE);
+const _: () = assert!(core::mem::size_of::<Header>() <= HEADER_BYTES);
+const _: () = assert!(core::mem::size_of::<Tag>() == 64);
+const _: () = assert!(core::mem::size_of::<Context>() == 64);
+const _: () = assert!(REGION_STRIDE % 4096 == 0 && HEADER_BYTES % 4096 == 0);
+
+/// Tag of what can't be attributed: no Python frame, or a table is full.
+pub const TAG_INDEX_UNKNOWN: u32 = 2;
+/// Tag of what the agent made the interpreter allocate for the agent itself.
+pub const TAG_INDEX_PROFILER: u32 = 3;

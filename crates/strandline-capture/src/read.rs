@@ -1,0 +1,190 @@
+//! From the bytes of a capture to plain owned values.
+//!
+//! The target could write anything into its capture, by mistake or while it was being killed.
+//! So nothing is trusted: every index, every range of text and every count is checked, what
+//! can't be is left out and noted as a doubt, and no input makes this code panic.
+//!
+//! A capture is sparse and huge; only the parts that its counts say are used are read.
+
+mod process;
+mod tables;
+
+pub use process::{
+    Function, Ledger, Line, Process, Refusal, SiteTotal, State, MAX_COMMAND_ARGUMENTS,
+};
+pub use tables::{Code, Context, FunctionEntry, Head, RawLedger, Site, Slot, Tables, Tag};
+
+use core::fmt;
+use core::mem::offset_of;
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::layout;
+
+/// Where a capture's bytes come from.
+pub trait Bytes {
+    /// Total length, bytes.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Reads at `offset` into `buffer`, as much as there is; returns the bytes read, which may be
+    /// fewer than asked for.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Bytes for [u8] {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.get(at..)).unwrap_or(&[]);
+        let n = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..n), rest.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        Ok(n)
+    }
+}
+
+#[cfg(unix)]
+impl Bytes for std::fs::File {
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(self, buffer, offset)
+    }
+}
+
+/// Why a capture could not be read at all.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The bytes could not be read.
+    Io(io::Error),
+    /// The first bytes are not a capture's.
+    NotACapture,
+    /// The layout has another version than [`layout::VERSION`].
+    Version(u32),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Io(e) => write!(f, "the capture can't be read: {e}"),
+            ReadError::NotACapture => f.write_str("this is not a strandline capture"),
+            ReadError::Version(v) => write!(
+                f,
+                "the capture has layout version {v}, this strandline reads version {}: \
+                 use the strandline that made it",
+                layout::VERSION
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReadError::Io(e) => Some(e),
+            ReadError::NotACapture | ReadError::Version(_) => None,
+        }
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(e: io::Error) -> Self {
+        ReadError::Io(e)
+    }
+}
+
+/// All that a capture says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capture {
+    /// `OPTION_*` bits of [`layout`].
+    pub options: u32,
+    /// Process id of the strandline process that made the capture.
+    pub owner_pid: u32,
+    /// `--function` patterns.
+    pub patterns: Vec<String>,
+    /// The processes that were recorded, in the order in which they started.
+    pub processes: Vec<Process>,
+    /// Number of processes that found no room in the capture.
+    pub unrecorded: u32,
+    /// What could not be understood, one sentence each.
+    pub doubts: Vec<String>,
+}
+
+/// Reads a whole capture.
+pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Capture, ReadError> {
+    let length = bytes.length()?;
+    let header = tables::Piece::read(bytes, 0, core::mem::size_of::<layout::Header>())?;
+    if header.u64(offset_of!(layout::Header, magic)) != layout::MAGIC {
+        return Err(ReadError::NotACapture);
+    }
+    let version = header.u32(offset_of!(layout::Header, version));
+    if version != layout::VERSION {
+        return Err(ReadError::Version(version));
+    }
+    let mut doubts = Doubts::default();
+    let mut patterns_len = header.u32(offset_of!(layout::Header, patterns_len)) as usize;
+    if patterns_len > layout::MAX_PATTERNS {
+        doubts.note("the header's list of patterns is longer than its room");
+        patterns_len = layout::MAX_PATTERNS;
+    }
+    let patterns = header.bytes(offset_of!(layout::Header, patterns), patterns_len);
+    let patterns = String::from_utf8_lossy(patterns);
+
+    let wanted = header.u32(offset_of!(layout::Header, regions));
+    let room = length.saturating_sub(layout::HEADER_BYTES as u64);
+    // A region that the file holds only in part counts: what is missing is zero.
+    let room = room.div_ceil(layout::REGION_STRIDE as u64).min(layout::MAX_REGIONS as u64) as u32;
+    let mut processes = Vec::new();
+    for index in 0..wanted.min(room) {
+        let mut local = Doubts::default();
+        let tables = Tables::read(bytes, length, index, &mut local)?;
+        // A region that was handed out to a process that died before it wrote a word.
+        if tables.head.state != layout::STATE_FREE {
+            processes.push(Process::from_tables(&tables, index, &mut local));
+        }
+        doubts.take(local, tables.head.pid);
+    }
+    Ok(Capture {
+        options: header.u32(offset_of!(layout::Header, options)),
+        owner_pid: header.u32(offset_of!(layout::Header, owner_pid)),
+        patterns: patterns.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect(),
+        processes,
+        unrecorded: wanted - wanted.min(room),
+        doubts: doubts.sentences(),
+    })
+}
+
+/// What could not be understood: each kind once, with a count.
+#[derive(Debug, Default)]
+pub struct Doubts {
+    found: BTreeMap<String, u64>,
+}
+
+impl Doubts {
+    /// Notes one.
+    pub fn note(&mut self, what: &str) {
+        match self.found.get_mut(what) {
+            Some(n) => *n += 1,
+            None => {
+                self.found.insert(what.to_owned(), 1);
+            }
+        }
+    }
+
+    fn take(&mut self, other: Doubts, pid: u32) {
+        for (what, n) in other.found {
+            *self.found.entry(format!("process {pid}: {what}")).or_insert(0) += n;
+        }
+    }
+
+    /// One sentence for each kind.
+    pub fn sentences(&self) -> Vec<String> {
+        let times = |n: u64| if n == 1 { String::new() } else { format!(" ({n} times)") };
+        self.found.iter().map(|(what, n)| format!("{what}{}", times(*n))).collect()
+    }
+}
