@@ -29,6 +29,8 @@ struct Heap {
 static THREAD_HEAPS: [Heap; HEAPS] =
     [const { Heap { base: AtomicUsize::new(0), touched: AtomicUsize::new(0) } }; HEAPS];
 
+static ANY_THREAD_HEAP: AtomicBool = AtomicBool::new(false);
+
 fn raise(cell: &AtomicUsize, value: usize) {
     if value > cell.load(Relaxed) {
         cell.store(value, Relaxed);
@@ -82,6 +84,7 @@ pub fn chunk_used(start: usize, bytes: usize, kind: usize) {
                 return;
             }
             if known == 0 && heap.base.compare_exchange(0, base, Relaxed, Relaxed).is_ok() {
+                ANY_THREAD_HEAP.store(true, Relaxed);
                 raise(&heap.touched, end);
                 return;
             }
@@ -140,7 +143,8 @@ pub fn stranded() -> i64 {
     let main = resident(MAIN_START.load(Relaxed), MAIN_TOUCHED.load(Relaxed));
     let main = (main as i64 - chunks(MAIN_HEAP)).max(0);
     let mut threads = 0usize;
-    for heap in &THREAD_HEAPS {
+    let heaps: &[Heap] = if ANY_THREAD_HEAP.load(Relaxed) { &THREAD_HEAPS } else { &[] };
+    for heap in heaps {
         let base = heap.base.load(Relaxed);
         if base == 0 || !mapped(base) {
             continue;

@@ -12,11 +12,8 @@ use crate::counters;
 use crate::python;
 use crate::real::{self, libc_call};
 use crate::region::region;
+use crate::rss;
 use crate::sites;
-
-/// A free of at least this much may give memory back to the kernel: an own mapping, or the top
-/// of a heap (glibc consolidates from FASTBIN_CONSOLIDATION_THRESHOLD = 64 KiB on, malloc.c).
-const LARGE_FREE: usize = 64 << 10;
 
 /// Hooks count; until then they only forward.
 static ON: AtomicBool = AtomicBool::new(false);
@@ -55,9 +52,10 @@ fn count(p: *mut c_void, n: usize) {
             counters::allocated_native(tag, n);
         }
     }
-    if header.kind == chunks::OWN_MAPPING {
-        crate::rss::pages_moved();
-    } else {
+    if header.bytes >= rss::LARGE {
+        rss::large_allocated(header.bytes);
+    }
+    if header.kind != chunks::OWN_MAPPING {
         crate::heap::chunk_used(p - 16, header.bytes, header.kind);
     }
 }
@@ -66,8 +64,10 @@ fn count(p: *mut c_void, n: usize) {
 #[inline(always)]
 fn uncount(t: Taken) {
     let h = &region().head;
-    if t.header.bytes >= LARGE_FREE {
-        crate::rss::pages_moved();
+    // From this size on a free may give memory back to the kernel: an own mapping, or the top of
+    // a heap (FASTBIN_CONSOLIDATION_THRESHOLD, glibc malloc/malloc.c).
+    if t.header.bytes >= rss::LARGE {
+        rss::large_freed(t.header.bytes);
     }
     if python::held_tstate() != 0 {
         counters::add_signed(&h.chunks[t.header.kind], -(t.header.bytes as i64));

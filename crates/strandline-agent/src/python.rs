@@ -46,6 +46,14 @@ struct Known(core::cell::UnsafeCell<Option<Layout>>);
 unsafe impl Sync for Known {}
 static LAYOUT: Known = Known(core::cell::UnsafeCell::new(None));
 
+static LONG_DIGITS: AtomicUsize = AtomicUsize::new(0);
+
+/// Offset of an `int`'s first digit, bytes.
+#[inline(always)]
+pub fn long_digits() -> usize {
+    LONG_DIGITS.load(Relaxed)
+}
+
 /// The interpreter's layout, if it is one that we know.
 pub fn layout() -> Option<&'static Layout> {
     // SAFETY: see `Known`.
@@ -153,6 +161,7 @@ fn set_hot(l: &Layout) {
     IN_CFRAME.store(in_cframe as usize, Relaxed);
     IN_FRAME_CODE.store(code as usize, Relaxed);
     IN_FRAME_INSTR.store(instr as usize, Relaxed);
+    LONG_DIGITS.store(l.object.long_digits as usize, Relaxed);
     PER_THREAD.store(l.sys_monitoring, Relaxed);
     KIND.store(kind, Relaxed);
     region().head.abilities.fetch_or(capture::CAN_SITES, Relaxed);

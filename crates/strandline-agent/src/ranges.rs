@@ -266,6 +266,9 @@ pub unsafe fn mmap(
         crate::pools::arena_added(p as usize, bytes);
         return p;
     }
+    if protection != libc::PROT_NONE {
+        crate::rss::large_allocated(bytes);
+    }
     if anonymous && protection != libc::PROT_NONE {
         count(p as usize, bytes);
     }
@@ -291,6 +294,9 @@ pub unsafe fn munmap(address: *mut c_void, bytes: usize) -> c_int {
     // SAFETY: libc's munmap.
     let status =
         unsafe { libc_call!(real::MUNMAP, fn(address => *mut c_void, bytes => usize) -> c_int) };
+    if claimed() && status == 0 {
+        crate::rss::large_freed(bytes);
+    }
     for piece in pieces.iter().take(n) {
         if status == 0 {
             uncount(*piece);
@@ -334,6 +340,10 @@ pub unsafe fn mremap(
         } else {
             uncount(*piece);
         }
+    }
+    if claimed() && p != libc::MAP_FAILED {
+        crate::rss::large_freed(old_bytes);
+        crate::rss::large_allocated(new_bytes);
     }
     if n > 0 && p != libc::MAP_FAILED {
         count(p as usize, new_bytes);

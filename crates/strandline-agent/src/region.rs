@@ -149,7 +149,8 @@ pub fn detach(path: *const libc::c_char) {
 
 fn take_offset(header: &Header) -> Option<usize> {
     let index = header.regions.fetch_add(1, Relaxed);
-    if index as usize >= layout::MAX_REGIONS {
+    let room = if header.room == 0 { layout::MAX_REGIONS } else { header.room as usize };
+    if index as usize >= room.min(layout::MAX_REGIONS) {
         return None;
     }
     INDEX.store(index, Relaxed);

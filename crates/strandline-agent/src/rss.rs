@@ -2,8 +2,8 @@
 //!
 //! A reading is one open, read and close of /proc/self/statm (about 2 µs): a kept descriptor
 //! would be one more that the program can see or close. It is read at a line's end only if an
-//! allocator moved pages since the last reading, or if enough time went by for the program to
-//! have touched some on its own.
+//! allocator moved pages since the last reading, or if there is memory that the program may be
+//! touching for the first time (large fresh blocks, mappings) and enough time went by to do so.
 //!
 //! How exact the kernel's figure is: it batches page counts per CPU, so that a reading can be
 //! off by some pages per thread (proc(5), smaps_rollup is exact and costs milliseconds).
@@ -22,16 +22,36 @@ use crate::sites;
 /// Cycles after which a reading is taken even if no allocator moved pages: 20 µs at 2.5 GHz.
 const STALE_CYCLES: u64 = 50_000;
 
-static MOVED: AtomicU32 = AtomicU32::new(0);
-static READ_AT: AtomicU32 = AtomicU32::new(u32::MAX);
+static MOVED: AtomicU32 = AtomicU32::new(1);
+static READ_AT: AtomicU32 = AtomicU32::new(0);
 static READ_CYCLES: AtomicU64 = AtomicU64::new(0);
 static LAST_RSS: AtomicI64 = AtomicI64::new(0);
-static LAST_STRANDED: AtomicI64 = AtomicI64::new(0);
 
 /// An allocator mapped, unmapped or first touched pages.
 #[inline(always)]
 pub fn pages_moved() {
-    MOVED.store(MOVED.load(Relaxed).wrapping_add(1), Relaxed);
+    MOVED.store((MOVED.load(Relaxed).wrapping_add(1)).max(1), Relaxed);
+}
+
+/// Blocks and mappings of at least this many bytes may be handed out untouched.
+pub const LARGE: usize = 64 << 10;
+/// Bytes in live large blocks and mappings.
+static LARGE_LIVE: AtomicI64 = AtomicI64::new(0);
+/// At most so many of them were never touched. Only for "is a reading due", never for a figure.
+static UNTOUCHED: AtomicI64 = AtomicI64::new(0);
+
+/// A large block or mapping of fresh memory was handed out.
+pub fn large_allocated(bytes: usize) {
+    LARGE_LIVE.fetch_add(bytes as i64, Relaxed);
+    UNTOUCHED.fetch_add(bytes as i64, Relaxed);
+    pages_moved();
+}
+
+/// A large block or mapping was given back.
+pub fn large_freed(bytes: usize) {
+    let live = (LARGE_LIVE.fetch_sub(bytes as i64, Relaxed) - bytes as i64).max(0);
+    UNTOUCHED.fetch_min(live, Relaxed);
+    pages_moved();
 }
 
 /// What the last reading said.
@@ -41,6 +61,20 @@ pub struct Reading {
     pub rss: i64,
     /// Stranded bytes.
     pub stranded: i64,
+    /// `moved()` when `rss` was read.
+    pub at: u32,
+}
+
+/// Counts up whenever pages move; never 0.
+#[inline(always)]
+pub fn moved() -> u32 {
+    MOVED.load(Relaxed)
+}
+
+/// True while there is large memory that may be touched for the first time.
+#[inline(always)]
+pub fn untouched_memory() -> bool {
+    UNTOUCHED.load(Relaxed) >= LARGE as i64
 }
 
 /// Resident bytes of the process as the kernel says; `None` if it doesn't.
@@ -90,25 +124,34 @@ pub fn program_in_use() -> i64 {
 #[inline]
 pub fn reading() -> Reading {
     let moved = MOVED.load(Relaxed);
-    let now = clock::cycles();
-    if moved != READ_AT.load(Relaxed) || now.wrapping_sub(READ_CYCLES.load(Relaxed)) > STALE_CYCLES
-    {
+    if moved != READ_AT.load(Relaxed) || (untouched_memory() && is_stale()) {
         read_again(moved);
     }
-    Reading { rss: LAST_RSS.load(Relaxed), stranded: LAST_STRANDED.load(Relaxed) }
+    Reading {
+        rss: LAST_RSS.load(Relaxed),
+        stranded: stranded_arenas() + heap::stranded(),
+        at: READ_AT.load(Relaxed),
+    }
+}
+
+/// Reading the clock costs more than the rest of a line event: only where it matters.
+#[inline(never)]
+fn is_stale() -> bool {
+    clock::cycles().wrapping_sub(READ_CYCLES.load(Relaxed)) > STALE_CYCLES
 }
 
 #[cold]
 #[inline(never)]
 fn read_again(moved: u32) {
     if let Some(rss) = kernel_rss() {
-        LAST_RSS.store(rss - profiler_bytes(), Relaxed);
+        let before = LAST_RSS.swap(rss - profiler_bytes(), Relaxed);
+        let grown = (LAST_RSS.load(Relaxed) - before).max(0);
+        UNTOUCHED.fetch_sub(grown.min(UNTOUCHED.load(Relaxed)), Relaxed);
         let peak = &region().head.rss_peak;
         if rss > peak.load(Relaxed) {
             peak.store(rss, Relaxed);
         }
     }
-    LAST_STRANDED.store(stranded_arenas() + heap::stranded(), Relaxed);
     write_latest();
     READ_AT.store(moved, Relaxed);
     READ_CYCLES.store(clock::cycles(), Relaxed);

@@ -244,7 +244,7 @@ pub struct RegionHead {
     pub pid: AtomicU32,
     /// Its parent's process id.
     pub parent_pid: AtomicU32,
-    /// Python's `PY_VERSION_HEX >> 16`; 0: not a Python.
+    /// Python's version as `major << 16 | minor << 8 | micro`; 0: not a Python.
     pub python: AtomicU32,
     /// `CAN_*` bits.
     pub abilities: AtomicU32,

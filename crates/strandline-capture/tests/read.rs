@@ -182,7 +182,7 @@ impl Builder<'_> {
         )
     }
 
-    fn tag(&mut self, site: u32, context: u32, allocated: u64, freed: u64, inherited: u64) -> u32 {
+    fn tag(&mut self, site: u32, context: u32, allocated: u64, freed: u64, inherited: i64) -> u32 {
         use layout::Tag as T;
         let i = self.entry(
             offset_of!(RegionHead, tags),
@@ -229,7 +229,7 @@ fn sites_add_up_by_file_and_line() {
     let (one, two, none) = (r.site(a, 3), r.site(b, 3), r.site(0, 0));
     r.tag(one, 0, 100, 40, 7);
     r.tag(two, 0, 10, 0, 0);
-    r.tag(none, 0, 5, 9, 0);
+    r.tag(none, 0, 5, 9, -3);
     let p = &parse(&file).processes[0];
     assert_eq!(p.allocated, 115);
     assert_eq!(p.sites.len(), 2);

@@ -30,6 +30,10 @@ struct Activation {
     outside: u32,
     /// Slot of the current line, 0 before the first.
     slot: u32,
+    /// Number of the current line.
+    number: u32,
+    /// `rss::moved` when the current line's RSS was noted, 0: never.
+    noted: u32,
     /// Bytes in use when the line started.
     in_use: i64,
     /// Most bytes in use since.
@@ -185,6 +189,9 @@ fn end_line(a: &mut Activation) -> (i64, rss::Reading) {
                 counters::add_signed(&s.stranded_increment, r.stranded - a.stranded);
             }
             note_rss(s, &r);
+            if let Some(line) = a.function.line(a.number) {
+                line.noted.set(r.at);
+            }
         }
     }
     (now, r)
@@ -193,13 +200,46 @@ fn end_line(a: &mut Activation) -> (i64, rss::Reading) {
 /// Keeps the highest RSS seen after a line, with what goes with it.
 #[inline(always)]
 fn note_rss(s: &Slot, r: &rss::Reading) {
-    let readings = s.readings.load(Relaxed);
-    s.readings.store(readings + 1, Relaxed);
-    if readings == 0 || r.rss > s.rss.load(Relaxed) {
+    let first = s.readings.load(Relaxed) == 0;
+    if first || r.rss > s.rss.load(Relaxed) {
         s.rss.store(r.rss, Relaxed);
         s.in_use_at_rss.store(rss::program_in_use(), Relaxed);
         s.stranded_at_rss.store(r.stranded, Relaxed);
+        s.readings.store(1, Relaxed);
     }
+}
+
+/// A line ends and the next begins while nothing happened that any figure shows: true if that
+/// is so and was noted. The case of a hot loop.
+#[inline(always)]
+pub fn quiet_line(code: usize, frame: usize, number: u32) -> bool {
+    let t = tls();
+    let Some(stack) = stacks().get((t.stack.get() as usize).wrapping_sub(1)) else { return false };
+    let Some(a) = stack.top() else { return false };
+    let h = &region().head;
+    let moved = rss::moved();
+    let now = counters::in_use();
+    let same = a.code == code
+        && (frame == 0 || a.frame == frame)
+        && now == a.in_use
+        && now == a.most
+        && now == h.watermark.load(Relaxed)
+        && a.noted == moved;
+    if !same || rss::untouched_memory() {
+        return false;
+    }
+    let Some(line) = a.function.line(number) else { return false };
+    if line.noted.get() != moved || line.outside.get() != a.outside {
+        return false;
+    }
+    t.context.set(line.inside.get());
+    let slot = line.slot.get();
+    a.slot = slot;
+    a.number = number;
+    if let Some(s) = slot_of(slot) {
+        counters::add(&s.occurrences, 1);
+    }
+    true
 }
 
 /// Line `number` starts in `a`. `counted`: it is a run of its own, not the rest of one that was
@@ -208,6 +248,7 @@ fn note_rss(s: &Slot, r: &rss::Reading) {
 fn begin_line(a: &mut Activation, number: u32, counted: bool, now: i64, r: &rss::Reading) {
     let Some(line) = a.function.line(number) else {
         a.slot = 0;
+        a.noted = 0;
         tls().context.set(a.outside);
         return;
     };
@@ -218,6 +259,8 @@ fn begin_line(a: &mut Activation, number: u32, counted: bool, now: i64, r: &rss:
     }
     tls().context.set(line.inside.get());
     a.slot = slot;
+    a.number = number;
+    a.noted = line.noted.get();
     a.in_use = now;
     a.most = now;
     a.rss = r.rss;
@@ -252,6 +295,8 @@ pub fn enter(function: u32, code: usize, frame: usize, entry: Entry) {
         frame,
         outside: tls().context.get(),
         slot: 0,
+        number: 0,
+        noted: 0,
         in_use: now,
         most: now,
         rss: r.rss,

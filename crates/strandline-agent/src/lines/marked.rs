@@ -20,6 +20,8 @@ pub struct Line {
     pub outside: Cell<u32>,
     /// That context plus this line's slot.
     pub inside: Cell<u32>,
+    /// `rss::moved` when the line's RSS was last noted, 0: never.
+    pub noted: Cell<u32>,
 }
 
 /// A function at run time: where its lines are.

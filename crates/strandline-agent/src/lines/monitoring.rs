@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use libc::{c_char, c_int};
 
 use super::marked::{self, Known};
-use super::{enter, leave, line, Entry};
+use super::{enter, leave, line, quiet_line, Entry};
 use crate::python;
 use crate::symbols::{self, call, Object};
 use crate::{pools, tls};
@@ -42,11 +42,10 @@ const SMALL_INTS: u64 = 256;
 static DISABLE: AtomicUsize = AtomicUsize::new(0);
 static CONSIDER: AtomicUsize = AtomicUsize::new(0);
 
+/// `None`, which is immortal where there is `sys.monitoring` (PEP 683, 3.12).
+#[inline(always)]
 fn none() -> Object {
-    let none = symbols::NONE.address() as Object;
-    // SAFETY: None is a live object; the interpreter takes over one reference.
-    unsafe { call!(symbols::INC_REF, fn(none => Object)) };
-    none
+    symbols::NONE.address() as Object
 }
 
 /// The value of a small non-negative `int`, and the object counted as the profiler's if it was
@@ -56,9 +55,8 @@ fn none() -> Object {
 /// `object` is a live `int` of one digit.
 #[inline(always)]
 unsafe fn number(object: Object) -> u64 {
-    let Some(l) = python::layout() else { return 0 };
     // SAFETY: PyLongObject's first digit (Include/cpython/longintrepr.h).
-    let value = unsafe { *((object as usize + l.object.long_digits as usize) as *const u32) };
+    let value = unsafe { *((object as usize + python::long_digits()) as *const u32) };
     if value as u64 > SMALL_INTS {
         pools::disown(object as usize);
     }
@@ -81,6 +79,9 @@ unsafe fn arguments(args: *const Object) -> (usize, u64) {
 unsafe extern "C" fn on_line(_self: Object, args: *const Object, _n: isize) -> Object {
     // SAFETY: LINE passes (code, line number).
     let (code, number) = unsafe { arguments(args) };
+    if quiet_line(code, 0, number as u32) {
+        return none();
+    }
     if let Known::Function { index, .. } = marked::known_cached(code) {
         line(index, code, 0, number as u32);
     }

@@ -14,7 +14,7 @@ use libc::c_int;
 use strandline_cpython::{Layout, UseTracing};
 
 use super::marked::{self, Known};
-use super::{enter, leave, line, monitoring, Entry};
+use super::{enter, leave, line, monitoring, quiet_line, Entry};
 use crate::python::{self, word};
 use crate::symbols::{self, call, Object};
 use crate::{pools, tls};
@@ -143,6 +143,9 @@ fn on_line(frame: usize) {
         _ => frame,
     };
     let Some(code) = code_of(inner, l) else { return };
+    if number > 0 && quiet_line(code, inner, number as u32) {
+        return;
+    }
     if let Known::Function { index, .. } = marked::known_cached(code) {
         let number = match number {
             n if n > 0 => n as u32,

@@ -200,7 +200,7 @@ impl Process {
             },
             pid: h.pid,
             parent_pid: h.parent_pid,
-            python: (h.python != 0).then_some(((h.python >> 8) as u8, h.python as u8)),
+            python: version(h.python),
             abilities: h.abilities,
             refusal: match h.refusal {
                 layout::REFUSED_NOT => None,
@@ -226,6 +226,12 @@ impl Process {
             functions: with_amounts(t, functions, &slots),
         }
     }
+}
+
+/// Major and minor version of 0xMMmm or 0xMMmmuu.
+fn version(number: u32) -> Option<(u8, u8)> {
+    let short = if number > 0xffff { number >> 8 } else { number };
+    (number != 0).then_some(((short >> 8) as u8, short as u8))
 }
 
 fn ledger(raw: &RawLedger) -> Option<Ledger> {

@@ -129,7 +129,8 @@ pub struct Tag {
     pub allocated: u64,
     pub freed: u64,
     pub freed_native: u64,
-    pub inherited: u64,
+    /// May be negative: blocks whose allocation was never seen were freed before the fork.
+    pub inherited: i64,
 }
 
 /// [`layout::Context`]; `parent` is smaller than the entry's own index.
@@ -482,6 +483,6 @@ fn tag(
         allocated: tags.u64(at + offset_of!(T, allocated)),
         freed: tags.u64(at + offset_of!(T, freed)),
         freed_native: tags.u64(at + offset_of!(T, freed_native)),
-        inherited: inherited.u64(i * 8),
+        inherited: inherited.i64(i * 8),
     }
 }

@@ -1,0 +1,21 @@
+//! The report of a run: from a capture's plain values to text and JSON.
+//!
+//! [`Run::assemble`] joins a capture with the source lines and with what only the caller knows
+//! (the command, how it ended). The text ([`text::render`]) and the JSON ([`Run::to_json`]) are
+//! both made from that one value, so they never disagree.
+//!
+//! This crate starts no process, prints nothing and looks into none; the only thing that it may
+//! read is source files, through the [`Sources`] that the caller hands in.
+
+mod assemble;
+mod block;
+mod model;
+mod source;
+pub mod text;
+
+pub use assemble::Setting;
+pub use model::{
+    Abilities, Exit, FunctionTable, LedgerRow, Line, ProcessRow, ProcessState, Program, Run,
+    SiteRow, SCHEMA,
+};
+pub use source::{Files, Sources};

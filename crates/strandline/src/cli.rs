@@ -1,0 +1,300 @@
+//! The command line.
+//!
+//! Options of strandline end where the program begins: at the first word that is none, at `-m`,
+//! `-c` or `--`. All that follows belongs to the program, whatever it looks like. clap has no
+//! such rule, so the words are divided first and clap only sees ours.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+/// Memory profiler for Python: what every line allocates, holds and strands.
+#[derive(Debug, Parser)]
+#[command(name = "strandline", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run a program and report the memory of its lines
+    #[command(override_usage = USAGE, after_help = EXAMPLES, version)]
+    Run(RunOptions),
+}
+
+const USAGE: &str = "strandline run [OPTIONS] SCRIPT [ARGS]...
+       strandline run [OPTIONS] -m MODULE [ARGS]...
+       strandline run [OPTIONS] -c CODE [ARGS]...
+       strandline run [OPTIONS] -- COMMAND [ARGS]...";
+
+const EXAMPLES: &str = "\
+Options of strandline come before the program; all that follows belongs to the program. Its
+output, its input and its exit code are what they are without strandline; the report goes to
+stderr or to a file. strandline's own failures exit with 125.
+
+Examples:
+  strandline run app.py --verbose       functions under @profile, and the whole program
+  strandline run --function 'pkg.mod:Class.*' -m pkg
+  strandline run --json -o run.json -- python3.8 -X dev app.py";
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub struct RunOptions {
+    /// Interpreter for SCRIPT, -m and -c [default: the active venv's, else python3 or python on PATH]
+    #[arg(long, value_name = "PATH")]
+    pub python: Option<PathBuf>,
+    /// Write the report to FILE, which must not exist, instead of stderr
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Don't follow child processes
+    #[arg(long)]
+    pub no_follow: bool,
+    /// Show this function as if it had @profile: NAME or MODULE:NAME, with * and ?; repeatable
+    #[arg(long = "function", value_name = "PATTERN", value_parser = pattern)]
+    pub functions: Vec<String>,
+    /// Show every function of the program's own files
+    #[arg(long)]
+    pub all: bool,
+    /// Number of source lines in the summary's lists
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub top: usize,
+}
+
+fn pattern(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('\n') {
+        return Err("a pattern is one line and not empty".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// What is to be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// A script, `-` for stdin, and its arguments.
+    Script(OsString, Vec<OsString>),
+    /// A module and its arguments.
+    Module(OsString, Vec<OsString>),
+    /// Code and its arguments.
+    Code(OsString, Vec<OsString>),
+    /// A command with an interpreter of its own, at least one word.
+    Command(OsString, Vec<OsString>),
+}
+
+/// A command line that makes sense.
+#[derive(Debug)]
+pub struct Parsed {
+    /// strandline's own options.
+    pub options: RunOptions,
+    /// The program.
+    pub program: Program,
+}
+
+/// Parses a whole command line, the name of the command included.
+pub fn parse(words: Vec<OsString>) -> Result<Parsed, clap::Error> {
+    let is_run = words.get(1).is_some_and(|w| w == "run");
+    let (ours, program) = if is_run { divide(&words) } else { (words, Found::Nothing) };
+    let Verb::Run(options) = Cli::try_parse_from(ours)?.verb;
+    let patterns: usize = options.functions.iter().map(|p| p.len() + 1).sum();
+    if patterns > strandline_capture::layout::MAX_PATTERNS {
+        return Err(usage(
+            ErrorKind::TooManyValues,
+            "the --function patterns are too long together",
+        ));
+    }
+    match program {
+        Found::Program(Program::Command(..)) if options.python.is_some() => Err(usage(
+            ErrorKind::ArgumentConflict,
+            "--python doesn't go with `-- COMMAND`, which names its own interpreter",
+        )),
+        Found::Program(program) => Ok(Parsed { options, program }),
+        Found::Nothing => Err(usage(
+            ErrorKind::MissingRequiredArgument,
+            "a program is missing: SCRIPT, -m MODULE, -c CODE or -- COMMAND",
+        )),
+        Found::NoValue(option) => {
+            Err(usage(ErrorKind::MissingRequiredArgument, &format!("{option} needs a value")))
+        }
+    }
+}
+
+fn usage(kind: ErrorKind, text: &str) -> clap::Error {
+    let mut command = Cli::command();
+    command.build();
+    match command.find_subcommand_mut("run") {
+        Some(run) => run.error(kind, text),
+        None => command.error(kind, text),
+    }
+}
+
+enum Found {
+    Nothing,
+    NoValue(&'static str),
+    Program(Program),
+}
+
+/// Divides `strandline run ...` into our words and the program.
+fn divide(words: &[OsString]) -> (Vec<OsString>, Found) {
+    let mut ours: Vec<OsString> = words.iter().take(2).cloned().collect();
+    let mut rest = words.iter().skip(2);
+    while let Some(word) = rest.next() {
+        let bytes = word.as_bytes();
+        let mut take_rest = || rest.by_ref().cloned().collect::<Vec<_>>();
+        if bytes == b"--" {
+            let mut command = take_rest().into_iter();
+            let found = match command.next() {
+                Some(name) => Found::Program(Program::Command(name, command.collect())),
+                None => Found::NoValue("--"),
+            };
+            return (ours, found);
+        }
+        if let Some((option, make)) = form(bytes) {
+            let attached = bytes.get(2..).filter(|v| !v.is_empty());
+            let mut after = take_rest().into_iter();
+            let value = attached.map(|v| OsStr::from_bytes(v).to_owned()).or_else(|| after.next());
+            let found = match value {
+                Some(value) => Found::Program(make(value, after.collect())),
+                None => Found::NoValue(option),
+            };
+            return (ours, found);
+        }
+        if bytes.first() != Some(&b'-') || bytes == b"-" {
+            let script = word.clone();
+            return (ours, Found::Program(Program::Script(script, take_rest())));
+        }
+        ours.push(word.clone());
+        if takes_value(word) {
+            ours.extend(rest.next().cloned());
+        }
+    }
+    (ours, Found::Nothing)
+}
+
+type Make = fn(OsString, Vec<OsString>) -> Program;
+
+/// `-m` and `-c`, their value attached or not, as Python takes them.
+fn form(word: &[u8]) -> Option<(&'static str, Make)> {
+    match word.get(..2)? {
+        b"-m" => Some(("-m", Program::Module)),
+        b"-c" => Some(("-c", Program::Code)),
+        _ => None,
+    }
+}
+
+/// True if the value of the option `word` is the next word, according to clap's own list.
+fn takes_value(word: &OsStr) -> bool {
+    let command = RunOptions::augment_args(clap::Command::new("run"));
+    let takes = command.get_arguments().filter(|a| a.get_action().takes_values()).any(|a| {
+        let long = a.get_long().map(|l| format!("--{l}"));
+        let short = a.get_short().map(|s| format!("-{s}"));
+        [long, short].into_iter().flatten().any(|name| word == name.as_str())
+    });
+    takes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &[&str]) -> Result<Parsed, clap::Error> {
+        parse(["strandline", "run"].iter().chain(line).map(OsString::from).collect())
+    }
+
+    fn program(line: &[&str]) -> Program {
+        parsed(line).unwrap().program
+    }
+
+    fn words(line: &[&str]) -> Vec<OsString> {
+        line.iter().map(OsString::from).collect()
+    }
+
+    fn code(line: &[&str]) -> i32 {
+        parsed(line).unwrap_err().exit_code()
+    }
+
+    #[test]
+    fn the_program_keeps_what_follows() {
+        let rest = ["--json", "-o", "x", "--", "-m", "--help"];
+        let line = |first: &[&'static str]| [first, &rest].concat();
+        assert_eq!(program(&line(&["a.py"])), Program::Script("a.py".into(), words(&rest)));
+        assert_eq!(program(&line(&["-m", "m"])), Program::Module("m".into(), words(&rest)));
+        assert_eq!(program(&line(&["-mm.n"])), Program::Module("m.n".into(), words(&rest)));
+        assert_eq!(program(&line(&["-c", "-x"])), Program::Code("-x".into(), words(&rest)));
+        assert_eq!(program(&line(&["-"])), Program::Script("-".into(), words(&rest)));
+        let p = program(&line(&["--", "python3", "-X", "dev"]));
+        let args = [&["-X", "dev"][..], &rest].concat();
+        assert_eq!(p, Program::Command("python3".into(), words(&args)));
+    }
+
+    #[test]
+    fn options_come_first() {
+        let p = parsed(&[
+            "--python",
+            "odd",
+            "-o",
+            "out",
+            "--json",
+            "--no-follow",
+            "--function",
+            "a:*",
+            "--function=b",
+            "--all",
+            "--top",
+            "7",
+            "s.py",
+            "x",
+        ])
+        .unwrap();
+        let o = p.options;
+        assert_eq!(p.program, Program::Script("s.py".into(), words(&["x"])));
+        assert_eq!(o.output, Some("out".into()));
+        assert_eq!(o.functions, ["a:*", "b"]);
+        assert!(o.json && o.no_follow && o.all);
+        assert_eq!(o.top, 7);
+        assert_eq!(parsed(&["-oout", "s.py"]).unwrap().options.output, Some("out".into()));
+        assert_eq!(parsed(&["s.py"]).unwrap().options.top, 5);
+    }
+
+    #[test]
+    fn usage_errors_are_code_2() {
+        for line in [
+            &[][..],
+            &["--json"],
+            &["-m"],
+            &["-c"],
+            &["--"],
+            &["--jsn", "a.py"],
+            &["-u", "a.py"],
+            &["--top", "x", "a.py"],
+            &["--top"],
+            &["--function", "", "a.py"],
+            &["--function", "a\nb", "a.py"],
+            &["--python", "p", "--", "q"],
+        ] {
+            assert_eq!(code(line), 2, "{line:?}");
+        }
+        let long = "x".repeat(20_000);
+        assert_eq!(code(&["--function", &long, "a.py"]), 2);
+        assert_eq!(parse(words(&["strandline", "walk"])).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn help_and_version_are_code_0() {
+        for line in [&["--help"][..], &["--version"], &["-h"]] {
+            assert_eq!(code(line), 0);
+            let whole = [&["strandline"][..], line].concat();
+            assert_eq!(parse(words(&whole)).unwrap_err().exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong_with_the_definition() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,73 @@
+//! What can go wrong on our side: one line each, which names the thing and what can be done.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Exit code for failures of strandline itself, as opposed to the program's.
+pub const OUR_FAILURE: u8 = 125;
+
+/// A failure of strandline itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: there is no such script; check the name and the current directory", .0.display())]
+    ScriptMissing(PathBuf),
+    #[error("{}: a directory without a __main__.py can't be run; name the script in it", .0.display())]
+    ScriptDirectory(PathBuf),
+    #[error("{}: the script can't be read: {}; check its permissions", .0.display(), reason(.1))]
+    ScriptUnreadable(PathBuf, io::Error),
+    #[error("{}: no such command on PATH; check the name, or give its path", .0.display())]
+    CommandNotFound(PathBuf),
+    #[error("{}: there is no such program; check the path", .0.display())]
+    ProgramMissing(PathBuf),
+    #[error("{}: not an executable file; check its permissions (chmod +x)", .0.display())]
+    NotExecutable(PathBuf),
+    #[error("{}: a directory, not a program; name the program in it", .0.display())]
+    ProgramDirectory(PathBuf),
+    #[error("no python3 or python on PATH; name an interpreter with --python")]
+    NoPython,
+    #[error("{}: neither a program nor a script that starts with #!; name a Python", .0.display())]
+    NotAProgram(PathBuf),
+    #[error("{}: made for {}, strandline only sees into programs for {}; use a Python for it", .0.display(), .1, .2)]
+    Architecture(PathBuf, String, &'static str),
+    #[error("{}: strandline can't see into a statically linked program; use a dynamically linked Python", .0.display())]
+    Static(PathBuf),
+    #[error("{}: strandline can't see into programs for musl's libc; use a Python for glibc", .0.display())]
+    Musl(PathBuf),
+    #[error("{}: exists already and is not overwritten; remove it or choose another name", .0.display())]
+    OutputExists(PathBuf),
+    #[error("{}: the report can't be written there: {}; choose another place", .0.display(), reason(.1))]
+    Output(PathBuf, io::Error),
+    #[error("the report can't be written to stderr: {}; use -o FILE", reason(.0))]
+    Stderr(io::Error),
+    #[error("no shared file can be made for the {what}: memfd_create: {}, {}: {}; make room or set TMPDIR", reason(.memfd), .directory.display(), reason(.file))]
+    Shared { what: &'static str, memfd: io::Error, directory: PathBuf, file: io::Error },
+    #[error("the capture can't be set up: {}; check the limit on file sizes (ulimit -f)", reason(.0))]
+    CaptureSize(io::Error),
+    #[error("the shared file of the {what} can't be written: {}; free some memory", reason(.source))]
+    SharedWrite { what: &'static str, source: io::Error },
+    #[error("{}: can't be started: {}", .0.display(), reason(.1))]
+    Start(PathBuf, io::Error),
+    #[error("process {} can't be waited for: {}; its report is lost", .0, reason(.1))]
+    Wait(i32, io::Error),
+    #[error("{0}; the report is lost")]
+    Capture(#[from] strandline_capture::read::ReadError),
+    #[error("the report can't be turned into JSON: {0}; leave out --json for the text")]
+    Json(String),
+}
+
+/// The operating system's words without Rust's "(os error 2)".
+fn reason(e: &io::Error) -> String {
+    let text = e.to_string();
+    let end = text.find(" (os error").unwrap_or(text.len());
+    text.get(..end).unwrap_or(&text).to_owned()
+}
+
+impl Error {
+    /// Prints the error as one line on stderr, if there is one.
+    pub fn print(&self) {
+        use std::io::Write;
+        let line = format!("strandline: {self}").replace(['\n', '\r'], " ");
+        // Nothing is left to be done if stderr is closed.
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}

@@ -1,0 +1,226 @@
+//! Starting the target and waiting for it.
+//!
+//! Written with fork and exec rather than with `std::process`, which resets SIGPIPE: the target
+//! must find everything as it would be without us, but for the two variables that name our files
+//! (the agent takes them out again before the program can see them).
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::raw::c_char;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr::null;
+
+use libc::{c_int, pid_t};
+
+use crate::error::Error;
+use crate::signals::{Blocked, Forwarding};
+use crate::target::Target;
+
+/// How the target ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit code.
+    Code(c_int),
+    /// By this signal.
+    Signal(c_int),
+}
+
+/// A running target.
+pub struct Running {
+    /// Its process id.
+    pub pid: pid_t,
+    /// Drops when the wait is over.
+    _forwarding: Forwarding,
+}
+
+const PRELOAD: &[u8] = b"LD_PRELOAD=";
+const CAPTURE: &[u8] = b"STRANDLINE_CAPTURE=";
+
+/// The environment `of`, with the agent in front of what is preloaded, and the capture's name.
+/// Every other entry stays what and where it is.
+fn environment(of: &[CString], agent: &str, capture: &str) -> Vec<Vec<u8>> {
+    let mut out = Vec::with_capacity(of.len() + 2);
+    let mut preloaded = false;
+    for entry in of {
+        let bytes = entry.as_bytes();
+        if let Some(rest) = bytes.strip_prefix(PRELOAD).filter(|_| !preloaded) {
+            preloaded = true;
+            out.push([PRELOAD, agent.as_bytes(), b":", rest].concat());
+        } else if !bytes.starts_with(CAPTURE) {
+            out.push(bytes.to_vec());
+        }
+    }
+    if !preloaded {
+        out.push([PRELOAD, agent.as_bytes()].concat());
+    }
+    out.push([CAPTURE, capture.as_bytes()].concat());
+    out
+}
+
+extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// This process's environment, entries without `=` included.
+fn own_environment() -> Vec<CString> {
+    let mut out = Vec::new();
+    // SAFETY: nothing in this process changes its environment; the array ends with a null
+    // pointer, and its entries are C strings.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            out.push(std::ffi::CStr::from_ptr(*entry).to_owned());
+            entry = entry.add(1);
+        }
+    }
+    out
+}
+
+/// C strings and the array of pointers to them that exec wants.
+struct Strings {
+    pointers: Vec<*const c_char>,
+    _strings: Vec<CString>,
+}
+
+impl Strings {
+    fn new(of: impl Iterator<Item = Vec<u8>>) -> io::Result<Strings> {
+        let strings = of.map(CString::new).collect::<Result<Vec<_>, _>>()?;
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([null()]).collect();
+        Ok(Strings { pointers, _strings: strings })
+    }
+}
+
+fn bytes(text: impl AsRef<OsStr>) -> Vec<u8> {
+    text.as_ref().as_bytes().to_vec()
+}
+
+/// Starts the target with the agent inside. `agent` and `capture` are file names.
+pub fn start(target: &Target, agent: &str, capture: &str) -> Result<Running, Error> {
+    let failed = |e: io::Error| Error::Start(target.file.clone(), e);
+    let file = CString::new(bytes(&target.file)).map_err(|e| failed(e.into()))?;
+    let arguments = Strings::new(target.arguments.iter().map(bytes)).map_err(failed)?;
+    let variables = environment(&own_environment(), agent, capture);
+    let variables = Strings::new(variables.into_iter()).map_err(failed)?;
+    let pipe = pipe().map_err(failed)?;
+    let blocked = Blocked::new();
+    // SAFETY: this process has one thread; the child only makes async-signal-safe calls.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        blocked.restore_for_target();
+        become_target(&file, &arguments, &variables, pipe[1]);
+    }
+    let error = io::Error::last_os_error();
+    close(pipe[1]);
+    if pid < 0 {
+        close(pipe[0]);
+        blocked.release();
+        return Err(failed(error));
+    }
+    // The pipe closes without a word when exec succeeds.
+    let refused = read_errno(pipe[0]);
+    close(pipe[0]);
+    if let Some(errno) = refused {
+        blocked.release();
+        wait_for(pid);
+        return Err(failed(io::Error::from_raw_os_error(errno)));
+    }
+    let forwarding = Forwarding::to(pid);
+    blocked.release();
+    Ok(Running { pid, _forwarding: forwarding })
+}
+
+/// In the child: executes the target, or tells why not and ends.
+fn become_target(file: &CString, arguments: &Strings, variables: &Strings, tell: c_int) -> ! {
+    // SAFETY: C strings and arrays that end with a null pointer; `file` has a slash, so nothing
+    // is searched, but a script without `#!` is run by the shell, as a shell would.
+    unsafe {
+        libc::execvpe(file.as_ptr(), arguments.pointers.as_ptr(), variables.pointers.as_ptr());
+        let errno = *libc::__errno_location();
+        libc::write(tell, (&raw const errno).cast(), size_of::<c_int>());
+        libc::_exit(127)
+    }
+}
+
+fn pipe() -> io::Result<[c_int; 2]> {
+    let mut ends = [0; 2];
+    // SAFETY: pipe2(2) fills the array in.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ends)
+}
+
+fn close(fd: c_int) {
+    // SAFETY: a descriptor of this module's own, not used after.
+    unsafe { libc::close(fd) };
+}
+
+fn read_errno(fd: c_int) -> Option<c_int> {
+    let mut errno: c_int = 0;
+    // SAFETY: reads at most the size of `errno` into it.
+    let n = unsafe { libc::read(fd, (&raw mut errno).cast(), size_of::<c_int>()) };
+    (n == size_of::<c_int>() as isize).then_some(errno)
+}
+
+/// Reaps the child; `None` if there is none.
+fn wait_for(pid: pid_t) -> Option<c_int> {
+    let mut status = 0;
+    loop {
+        // SAFETY: waitpid(2) writes the status.
+        if unsafe { libc::waitpid(pid, &mut status, 0) } == pid {
+            return Some(status);
+        }
+        if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+            return None;
+        }
+    }
+}
+
+impl Running {
+    /// Waits for the target's end.
+    pub fn wait(self) -> Result<Ended, Error> {
+        loop {
+            // SAFETY: an all-zero siginfo is a valid value; waitid(2) fills it in and, with
+            // WNOWAIT, leaves the child's process id taken until signals no longer go to it.
+            let done = unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                let flags = libc::WEXITED | libc::WNOWAIT;
+                libc::waitid(libc::P_PID, self.pid as libc::id_t, &mut info, flags) == 0
+            };
+            if done || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+                break;
+            }
+        }
+        Forwarding::stop();
+        let status =
+            wait_for(self.pid).ok_or_else(|| Error::Wait(self.pid, io::Error::last_os_error()))?;
+        Ok(if libc::WIFSIGNALED(status) {
+            Ended::Signal(libc::WTERMSIG(status))
+        } else {
+            Ended::Code(libc::WEXITSTATUS(status))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(of: &[&str]) -> Vec<String> {
+        let of: Vec<CString> = of.iter().map(|e| CString::new(*e).unwrap()).collect();
+        let out = environment(&of, "/proc/1/fd/4", "/proc/1/fd/3");
+        out.into_iter().map(|e| String::from_utf8(e).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_environment_gets_two_variables() {
+        let added = ["LD_PRELOAD=/proc/1/fd/4", "STRANDLINE_CAPTURE=/proc/1/fd/3"];
+        assert_eq!(made(&["A=b", "odd"]), [&["A=b", "odd"][..], &added].concat());
+        assert_eq!(
+            made(&["LD_PRELOAD=x.so:y.so", "A=b", "STRANDLINE_CAPTURE=old"]),
+            ["LD_PRELOAD=/proc/1/fd/4:x.so:y.so", "A=b", added[1]]
+        );
+        // The agent gives back the empty value that was there.
+        assert_eq!(made(&["LD_PRELOAD="])[0], "LD_PRELOAD=/proc/1/fd/4:");
+    }
+}

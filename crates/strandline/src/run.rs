@@ -1,0 +1,133 @@
+//! `strandline run`, step by step.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::process::ExitCode;
+
+use strandline_capture::{layout, read};
+use strandline_report::{text, Exit, Files, Run, Setting};
+
+use crate::cli::{Parsed, Program, RunOptions};
+use crate::error::{Error, OUR_FAILURE};
+use crate::launch::{self, Ended};
+use crate::output::Output;
+use crate::target::{self, Surroundings, Target};
+use crate::{shared, signals};
+
+/// What the target and we share.
+struct Shared {
+    agent: File,
+    capture: File,
+}
+
+/// Runs the program and writes the report. The exit code is the program's, or 125 if strandline
+/// itself failed.
+pub fn run(parsed: Parsed) -> ExitCode {
+    let Parsed { options, program } = parsed;
+    let (target, output, shared, running) = match before(&options, &program) {
+        Ok(ready) => ready,
+        Err(e) => {
+            e.print();
+            return ExitCode::from(OUR_FAILURE);
+        }
+    };
+    let pid = running.pid;
+    let ended = match running.wait() {
+        Ok(ended) => ended,
+        Err(e) => {
+            e.print();
+            output.give_up();
+            return ExitCode::from(OUR_FAILURE);
+        }
+    };
+    let code = match &program {
+        Program::Code(code, _) => Some(code.to_string_lossy().into_owned()),
+        _ => None,
+    };
+    let main = Main { pid: pid as u32, command: &target.arguments, ended, code };
+    let reported = report(&options, &main, &shared).and_then(|text| output.write(&text));
+    if let Err(e) = &reported {
+        e.print();
+    }
+    match ended {
+        Ended::Code(0) if reported.is_err() => ExitCode::from(OUR_FAILURE),
+        Ended::Code(code) => ExitCode::from(code as u8),
+        Ended::Signal(signal) => {
+            signals::die_by(signal);
+            // A shell's way to say it, should the signal not have ended us.
+            ExitCode::from(128u8.wrapping_add(signal as u8))
+        }
+    }
+}
+
+/// All that can fail before the program runs.
+fn before(
+    options: &RunOptions,
+    program: &Program,
+) -> Result<(Target, Output, Shared, launch::Running), Error> {
+    let around = Surroundings::of_this_process();
+    let target = target::find(program, options.python.as_deref(), &around)?;
+    let output = Output::prepare(options.output.as_deref())?;
+    match start(options, &target) {
+        Ok((shared, running)) => Ok((target, output, shared, running)),
+        Err(e) => {
+            output.give_up();
+            Err(e)
+        }
+    }
+}
+
+fn start(options: &RunOptions, target: &Target) -> Result<(Shared, launch::Running), Error> {
+    let bit = |on: bool, bit: u32| if on { bit } else { 0 };
+    let bits = bit(!options.no_follow, layout::OPTION_FOLLOW)
+        | bit(options.all, layout::OPTION_ALL)
+        | bit(!options.functions.is_empty(), layout::OPTION_FUNCTIONS);
+    let capture = shared::capture(bits, &options.functions.join("\n"))?;
+    let agent = shared::agent()?;
+    let (agent_name, capture_name) =
+        (shared::name_for_others(&agent), shared::name_for_others(&capture));
+    let running = launch::start(target, &agent_name, &capture_name)?;
+    Ok((Shared { agent, capture }, running))
+}
+
+/// The process that was started, after its end.
+struct Main<'a> {
+    pid: u32,
+    command: &'a [OsString],
+    ended: Ended,
+    /// What `-c` was given.
+    code: Option<String>,
+}
+
+fn report(options: &RunOptions, main: &Main<'_>, shared: &Shared) -> Result<String, Error> {
+    let capture = read::read(&shared.capture)?;
+    let agent_inode = shared.agent.metadata().map(|m| m.ino()).unwrap_or(0);
+    let alive = |pid: u32| holds_agent(pid, agent_inode);
+    let setting = Setting {
+        version: env!("CARGO_PKG_VERSION"),
+        command: main.command.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
+        exit: match main.ended {
+            Ended::Code(code) => Exit { code: Some(code), signal: None },
+            Ended::Signal(signal) => Exit { code: None, signal: Some(signal) },
+        },
+        main_pid: main.pid,
+        code: main.code.as_deref(),
+        top: options.top,
+        alive: &alive,
+    };
+    let run = Run::assemble(&capture, &setting, &Files);
+    if options.json {
+        return run.to_json().map_err(|e| Error::Json(e.to_string()));
+    }
+    let cwd = std::env::current_dir().ok();
+    Ok(text::render(&run, cwd.as_deref()))
+}
+
+/// True if process `pid` runs and has our agent mapped: the number alone may have been given to
+/// another process since.
+fn holds_agent(pid: u32, inode: u64) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let inode = inode.to_string();
+    maps.lines().any(|l| l.split_ascii_whitespace().nth(4) == Some(&*inode))
+}
