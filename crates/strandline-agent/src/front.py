@@ -1,5 +1,5 @@
-# strandline's front inside the target: finds out what is to be shown. Runs once, in a namespace of
-# its own, on every CPython from 2.7 on. Nothing is imported; `sys` and the `native_*` functions
+# strandline's front inside the target: finds out what is to be shown. Runs once, when it is needed,
+# in a namespace of its own, on every CPython from 2.7 on. Nothing is imported; `sys` and the `native_*` functions
 # are given. It never raises into the program.
 
 
@@ -271,12 +271,6 @@ def _consider(code):
                 break
     if wanted:
         _mark(code, name, names)
-
-
-def watch_exit():
-    # The last exit handler to run: the program's own objects are all still there. Early in
-    # start-up the import fails; the agent calls again.
-    __import__("atexit").register(native_exiting)
 
 
 CODE = type(profile.__code__)

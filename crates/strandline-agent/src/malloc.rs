@@ -9,11 +9,13 @@ use libc::{c_int, c_void};
 
 use crate::chunks::{self, Taken};
 use crate::counters;
+use crate::own;
 use crate::python;
 use crate::real::{self, libc_call};
 use crate::region::region;
 use crate::rss;
 use crate::sites;
+use crate::tls::{tls, QUIET};
 
 /// Hooks count; until then they only forward.
 static ON: AtomicBool = AtomicBool::new(false);
@@ -21,6 +23,13 @@ static ON: AtomicBool = AtomicBool::new(false);
 /// Starts counting.
 pub fn start() {
     ON.store(true, Relaxed);
+}
+
+/// True if this allocation is the profiler's own: the thread works for it, or `dlsym` is looking
+/// libc's function up.
+#[inline(always)]
+fn own_turn(real: &real::Real, n: usize) -> bool {
+    (tls().flags.get() & QUIET != 0 && n < own::LARGEST) || real.address() == 0
 }
 
 #[inline(always)]
@@ -98,8 +107,11 @@ fn forget(p: usize) {
 /// As libc's.
 #[inline(always)]
 pub unsafe fn malloc(n: usize) -> *mut c_void {
-    if real::MALLOC.address() == 0 {
-        return real::boot_alloc(n) as *mut c_void;
+    if own_turn(&real::MALLOC, n) {
+        let p = own::alloc(n);
+        if !p.is_null() {
+            return p;
+        }
     }
     // SAFETY: libc's malloc.
     let p = unsafe { libc_call!(real::MALLOC, fn(n => usize) -> *mut c_void) };
@@ -113,8 +125,11 @@ pub unsafe fn malloc(n: usize) -> *mut c_void {
 /// As libc's.
 #[inline(always)]
 pub unsafe fn calloc(items: usize, size: usize) -> *mut c_void {
-    if real::CALLOC.address() == 0 {
-        return real::boot_alloc(items.saturating_mul(size)) as *mut c_void;
+    if own_turn(&real::CALLOC, items.saturating_mul(size)) {
+        let p = own::alloc(items.saturating_mul(size));
+        if !p.is_null() {
+            return p;
+        }
     }
     // SAFETY: libc's calloc.
     let p = unsafe { libc_call!(real::CALLOC, fn(items => usize, size => usize) -> *mut c_void) };
@@ -128,7 +143,11 @@ pub unsafe fn calloc(items: usize, size: usize) -> *mut c_void {
 /// As libc's.
 #[inline(always)]
 pub unsafe fn free(p: *mut c_void) {
-    if p.is_null() || real::is_boot(p as usize) {
+    if p.is_null() {
+        return;
+    }
+    if own::owns(p as usize) {
+        own::free(p as usize);
         return;
     }
     forget(p as usize);
@@ -145,14 +164,14 @@ pub unsafe fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
         // SAFETY: the same contract.
         return unsafe { malloc(n) };
     }
-    if real::is_boot(p as usize) {
-        // SAFETY: the old size isn't known; the buffer is readable for as long as the copy
-        // stays inside it, and what lies behind the old block is zero or another such block.
+    if own::owns(p as usize) {
+        // SAFETY: both blocks are live and at least as long as what is copied.
         return unsafe {
             let fresh = malloc(n);
             if !fresh.is_null() {
-                let room = real::boot_room(p as usize).min(n);
+                let room = own::size(p as usize).min(n);
                 core::ptr::copy_nonoverlapping(p as *const u8, fresh as *mut u8, room);
+                own::free(p as usize);
             }
             fresh
         };

@@ -14,6 +14,7 @@ use strandline_capture::layout as capture;
 
 use crate::real::{self, libc_call};
 use crate::region::{self, claimed, region};
+use crate::tls::Quiet;
 use crate::{counters, heap, malloc, python, rss, setup, sites};
 
 const PRELOAD: &[u8] = b"LD_PRELOAD=";
@@ -131,6 +132,8 @@ unsafe fn restore_preload(text: *mut c_char) -> bool {
 /// # Safety
 /// Called once, from a constructor: one thread, `envp` is the process's environment.
 pub unsafe fn start(argc: c_int, argv: *mut *mut c_char, envp: *mut *mut c_char) {
+    // Failing lookups and fork handlers allocate: not in the program's heap.
+    let _quiet = Quiet::new();
     real::resolve_early();
     // SAFETY: the caller's promise.
     if envp.is_null() || !unsafe { take_names(envp) } {

@@ -14,12 +14,13 @@ use libc::{c_char, c_int, c_void};
 use strandline_capture::layout as capture;
 
 use crate::memory::PAGE;
+use crate::own;
 use crate::pools::{self, SHIFT_4K};
 use crate::python::{self, OBJECT};
 use crate::region::region;
 use crate::sites;
 use crate::symbols::{self, Symbol};
-use crate::tls::{Flagged, IN_OBJECT_27};
+use crate::tls::{tls, Flagged, IN_OBJECT_27, QUIET};
 
 const ARENA: usize = 256 << 10;
 static MALLOC: AtomicUsize = AtomicUsize::new(0);
@@ -32,6 +33,9 @@ pub fn is_arena(bytes: usize) -> bool {
 }
 
 unsafe extern "C" fn object_malloc(n: usize) -> *mut c_void {
+    if tls().flags.get() & QUIET != 0 {
+        return own::alloc(n);
+    }
     let p = {
         let _inside = Flagged::new(IN_OBJECT_27);
         // SAFETY: the interpreter's own PyObject_Malloc.
@@ -46,6 +50,9 @@ unsafe extern "C" fn object_malloc(n: usize) -> *mut c_void {
 }
 
 unsafe extern "C" fn object_realloc(p: *mut c_void, n: usize) -> *mut c_void {
+    if p.is_null() && tls().flags.get() & QUIET != 0 {
+        return own::alloc(n);
+    }
     let taken = pools::take::<SHIFT_4K, false>(p as usize);
     let fresh = {
         let _inside = Flagged::new(IN_OBJECT_27);

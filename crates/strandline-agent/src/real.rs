@@ -1,9 +1,8 @@
 //! libc's own functions, behind the symbols that this library takes the place of.
 //!
 //! Looked up with `dlsym(RTLD_NEXT)`, so that another preloaded allocator keeps working. While
-//! `dlsym` itself allocates, a small static buffer serves.
+//! `dlsym` itself allocates, [`crate::own`] serves.
 
-use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -90,35 +89,3 @@ macro_rules! libc_call {
     }};
 }
 pub(crate) use libc_call;
-
-const BOOT_BYTES: usize = 16 * 1024;
-
-#[repr(align(16))]
-struct Boot(UnsafeCell<[u8; BOOT_BYTES]>);
-// SAFETY: handed out in disjoint pieces by an atomic counter.
-unsafe impl Sync for Boot {}
-static BOOT: Boot = Boot(UnsafeCell::new([0; BOOT_BYTES]));
-static BOOT_USED: AtomicUsize = AtomicUsize::new(0);
-
-/// Zeroed memory from the static buffer, for allocations made while `dlsym` runs; null when it
-/// is used up.
-pub fn boot_alloc(bytes: usize) -> *mut u8 {
-    let bytes = (bytes.max(1) + 15) & !15;
-    let at = BOOT_USED.fetch_add(bytes, Relaxed);
-    if at + bytes > BOOT_BYTES {
-        return core::ptr::null_mut();
-    }
-    // SAFETY: `at + bytes` is within the buffer.
-    unsafe { (BOOT.0.get() as *mut u8).add(at) }
-}
-
-/// True if `p` came from `boot_alloc`: it must not reach libc's free.
-#[inline(always)]
-pub fn is_boot(p: usize) -> bool {
-    p.wrapping_sub(BOOT.0.get() as usize) < BOOT_BYTES
-}
-
-/// Bytes from `p` to the end of the static buffer.
-pub fn boot_room(p: usize) -> usize {
-    BOOT.0.get() as usize + BOOT_BYTES - p
-}

@@ -117,7 +117,7 @@ fn lookup(tstate: usize, key: u64) -> u32 {
 #[inline(never)]
 fn miss(tstate: usize, key: u64, wanted: u32) -> u32 {
     if tls().flags.get() & QUIET != 0 {
-        return PROFILER;
+        return UNKNOWN;
     }
     note_thread(tstate);
     crate::setup::python_runs();
@@ -138,7 +138,7 @@ fn miss(tstate: usize, key: u64, wanted: u32) -> u32 {
 pub fn current_native() -> u32 {
     let t = tls();
     if t.flags.get() & QUIET != 0 {
-        return PROFILER;
+        return UNKNOWN;
     }
     let tstate = t.tstate.get();
     if tstate == 0 || t.tstate_epoch.get() != TSTATE_EPOCH.load(Relaxed) {

@@ -84,6 +84,14 @@ symbols! {
     COMPILE c"Py_CompileStringExFlags"
     /// `PyObject *PyEval_EvalCode(PyObject *, PyObject *, PyObject *)`
     EVAL_CODE c"PyEval_EvalCode"
+    /// `PyObject *PyObject_Call(PyObject *, PyObject *, PyObject *)`
+    CALL c"PyObject_Call"
+    /// `PyObject *PyImport_ImportModule(const char *)`
+    IMPORT c"PyImport_ImportModule"
+    /// `PyObject *PyObject_GetAttrString(PyObject *, const char *)`
+    GET_ATTR c"PyObject_GetAttrString"
+    /// `int PySys_SetObject(const char *, PyObject *)`
+    SYS_SET c"PySys_SetObject"
     /// `PyObject *PyImport_GetModuleDict(void)`, borrowed
     MODULES c"PyImport_GetModuleDict"
     /// `PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t)`, 3.x
