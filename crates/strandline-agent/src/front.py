@@ -250,12 +250,9 @@ def _own(path):
     return not path.startswith(tuple(LIBRARY))
 
 
-def _consider(code):
-    frame = sys._getframe()
-    while frame is not None and frame.f_code is not code:
-        frame = frame.f_back
-    names = frame.f_globals if frame is not None else {}
-    if code.co_name.startswith("<") and code.co_name != "<lambda>":
+def _consider(code, names):
+    if not code.co_flags & 1 or code.co_name.startswith("<") and code.co_name != "<lambda>":
+        # Without CO_OPTIMIZED it is a module or a class body, not a function.
         return
     name = _qualified(code, names)
     wanted = OPTIONS & 2 and _own(code.co_filename)
@@ -279,7 +276,7 @@ TOOL = []
 LIBRARY = []
 MONITORING = getattr(sys, "monitoring", None)
 CONSIDERING = bool(OPTIONS & 6)
-PATTERNS = [p for p in PATTERN_BYTES.decode("utf-8", "replace").split("\n") if p]
+PATTERNS = [p for p in PATTERN_TEXT.split("\n") if p]
 BUILTINS["profile"] = profile
 if CONSIDERING:
     native_consider(_consider, MONITORING.DISABLE if MONITORING is not None else None)

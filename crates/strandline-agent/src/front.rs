@@ -199,12 +199,12 @@ unsafe fn front() -> Option<()> {
         set(namespace, c"OPTIONS", new_long(region::options() as i64))?;
         let patterns = region::patterns();
         let new =
-            if symbols::BYTES_NEW.found() { &symbols::BYTES_NEW } else { &symbols::STRING_NEW };
+            if symbols::UNICODE_NEW.found() { &symbols::UNICODE_NEW } else { &symbols::STRING_NEW };
         let text = call!(
             new,
             fn(patterns.as_ptr() => *const u8, patterns.len() as isize => isize) -> Object
         );
-        set(namespace, c"PATTERN_BYTES", text)?;
+        set(namespace, c"PATTERN_TEXT", text)?;
         let functions: [(&core::ffi::CStr, Native); 6] = [
             (c"native_mark", native_mark),
             (c"native_nested", native_nested),

@@ -345,6 +345,18 @@ pub fn locate_frame(frame: usize) -> Option<Place> {
     None
 }
 
+/// The globals dict of a live frame; 0 if it isn't known.
+pub fn globals_of(frame: usize) -> usize {
+    let Some(l) = layout() else { return 0 };
+    let offset = match (&l.frame.interpreter, l.frame.object.f_globals) {
+        (Some(f), _) => f.globals,
+        (None, Some(offset)) => offset,
+        _ => return 0,
+    };
+    // SAFETY: a member of a live frame.
+    unsafe { word(frame + offset as usize) }
+}
+
 fn is_code(address: usize, l: &Layout) -> bool {
     // SAFETY: `address` is an object that a frame holds a reference to.
     let kind = unsafe { word(address + l.object.type_ as usize) };

@@ -94,9 +94,9 @@ symbols! {
     SYS_SET c"PySys_SetObject"
     /// `PyObject *PyImport_GetModuleDict(void)`, borrowed
     MODULES c"PyImport_GetModuleDict"
-    /// `PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t)`, 3.x
-    BYTES_NEW c"PyBytes_FromStringAndSize"
-    /// The same in 2.7
+    /// `PyObject *PyUnicode_FromStringAndSize(const char *, Py_ssize_t)`, 3.x: UTF-8, no codec
+    UNICODE_NEW c"PyUnicode_FromStringAndSize"
+    /// `PyObject *PyString_FromStringAndSize(const char *, Py_ssize_t)`, 2.7
     STRING_NEW c"PyString_FromStringAndSize"
     /// `PyObject *PyDict_New(void)`
     DICT_NEW c"PyDict_New"
@@ -112,6 +112,10 @@ symbols! {
     CMETHOD_NEW c"PyCMethod_New"
     /// `void PyErr_Clear(void)`
     ERR_CLEAR c"PyErr_Clear"
+    /// `void PyErr_Fetch(PyObject **, PyObject **, PyObject **)`
+    ERR_FETCH c"PyErr_Fetch"
+    /// `void PyErr_Restore(PyObject *, PyObject *, PyObject *)`
+    ERR_RESTORE c"PyErr_Restore"
     /// `void Py_DecRef(PyObject *)`
     DEC_REF c"Py_DecRef"
     /// `void Py_IncRef(PyObject *)`

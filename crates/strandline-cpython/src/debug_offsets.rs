@@ -304,6 +304,7 @@ fn frame(table: &Table<'_>, groups: &Groups, base: &Frame) -> Result<Frame, Debu
         interpreter: Some(InterpreterFrame {
             size: u16::try_from(size).map_err(|_| DebugOffsetsError::Implausible { field })?,
             executable: table.offset(first + 2, "interpreter_frame.executable", 8, size)?,
+            globals: interpreter.globals,
             previous,
             frame_obj: interpreter.frame_obj.filter(|_| same),
             instr_ptr,

@@ -145,6 +145,8 @@ pub struct FrameObject {
     pub f_back: u16,
     /// `f_code`: code object pointer; up to 3.10.
     pub f_code: Option<u16>,
+    /// `f_globals`: pointer to the dict of the module; up to 3.10.
+    pub f_globals: Option<u16>,
     /// `f_lasti`: C `int`, the last instruction, -1 before the first; up to 3.10.
     pub f_lasti: Option<u16>,
     /// Bytes of bytecode that one step of `f_lasti` is: 1, or 2 in 3.10 (code
@@ -194,6 +196,8 @@ pub struct InterpreterFrame {
     /// the pointer: 0 up to 3.13; 3 in 3.14 and later (`Py_TAG_BITS`,
     /// Include/internal/pycore_stackref.h).
     pub executable_tag_mask: u8,
+    /// `f_globals`: pointer to the dict of the module.
+    pub globals: u16,
     /// `previous`: pointer to the calling `_PyInterpreterFrame`, may be null.
     pub previous: u16,
     /// `frame_obj`: pointer to the `PyFrameObject`, null if none was made.

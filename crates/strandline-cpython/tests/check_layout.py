@@ -235,6 +235,7 @@ at = id(frame)
 interpreter_frame = at
 if has("fobject.f_code"):
     same("f_code", u64(at + off("fobject.f_code")), id(frame.f_code))
+    same("f_globals", u64(at + off("fobject.f_globals")), id(frame.f_globals))
 if has("fobject.f_lasti"):
     same("f_lasti", i32(at + off("fobject.f_lasti")) * off("fobject.lasti_unit"), frame.f_lasti)
 if V <= (3, 9):
@@ -257,6 +258,7 @@ else:
     same("fobject.size", both, type(frame).__basicsize__)
     raw = u64(at + off("fobject.f_frame"))
     same("iframe.executable", code_at(raw), id(frame.f_code))
+    same("iframe.globals", u64(raw + off("iframe.globals")), id(frame.f_globals))
     if has("iframe.frame_obj"):
         same("iframe.frame_obj", u64(raw + off("iframe.frame_obj")), at)
     same("iframe.owner", u8(raw + off("iframe.owner")), off("iframe.generator"))

@@ -127,6 +127,7 @@ fn frames(f: &mut Facts, frame: &Frame) {
     f.put("fobject.size", o.size);
     f.put("fobject.f_back", o.f_back);
     f.opt("fobject.f_code", o.f_code);
+    f.opt("fobject.f_globals", o.f_globals);
     f.opt("fobject.f_lasti", o.f_lasti);
     f.put("fobject.lasti_unit", o.lasti_unit);
     f.put("fobject.f_lineno", o.f_lineno);
@@ -142,6 +143,7 @@ fn frames(f: &mut Facts, frame: &Frame) {
     };
     f.put("iframe", i.size);
     f.put("iframe.executable", i.executable);
+    f.put("iframe.globals", i.globals);
     f.put("iframe.tag_mask", i.executable_tag_mask);
     f.put("iframe.previous", i.previous);
     f.opt("iframe.frame_obj", i.frame_obj);

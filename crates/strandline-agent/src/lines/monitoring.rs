@@ -98,7 +98,7 @@ unsafe extern "C" fn on_start(_self: Object, args: *const Object, _n: isize) -> 
             return none();
         }
         Known::New if CONSIDER.load(Relaxed) != 0 => {
-            if consider(code) {
+            if consider(code, python::globals_of(frame_now())) {
                 if let Known::Function { index, nested } = marked::known(code) {
                     let entry = if nested { Entry::Nested } else { Entry::Call };
                     enter(index, code, frame_now(), entry);
@@ -138,16 +138,49 @@ unsafe extern "C" fn on_leave(_self: Object, args: *const Object, _n: isize) -> 
     none()
 }
 
+/// The exception that is being handled while the agent runs Python code of its own; put back
+/// when dropped.
+pub struct Exception([Object; 3]);
+
+impl Exception {
+    /// Takes the exception, if any, out of the thread's state. The caller holds the GIL.
+    pub fn put_aside() -> Self {
+        let mut kept: [Object; 3] = [core::ptr::null_mut(); 3];
+        let [kind, value, trace] = &mut kept;
+        // SAFETY: PyErr_Fetch fills three pointers with owned references.
+        unsafe {
+            call!(
+                symbols::ERR_FETCH,
+                fn(kind as *mut Object => *mut Object, value as *mut Object => *mut Object, trace as *mut Object => *mut Object)
+            )
+        };
+        Exception(kept)
+    }
+}
+
+impl Drop for Exception {
+    fn drop(&mut self) {
+        let [kind, value, trace] = self.0;
+        // SAFETY: gives back what PyErr_Fetch gave; replaces an error of the agent's own.
+        unsafe {
+            call!(symbols::ERR_RESTORE, fn(kind => Object, value => Object, trace => Object))
+        };
+    }
+}
+
 /// Asks the front whether the function that starts now is wanted.
-pub fn consider(code: usize) -> bool {
+///
+/// `globals` is the dict of its module.
+pub fn consider(code: usize, globals: usize) -> bool {
     let _quiet = tls::Quiet::new();
     let callable = CONSIDER.load(Relaxed) as Object;
+    let _exception = Exception::put_aside();
     // SAFETY: the front's function and a live code object; an error is the front's own and is
     // swallowed.
     unsafe {
         let result = call!(
             symbols::CALL_OBJ_ARGS,
-            fn(callable => Object, code as Object => Object, core::ptr::null_mut() => Object) -> Object
+            fn(callable => Object, code as Object => Object, globals as Object => Object, core::ptr::null_mut() => Object) -> Object
         );
         if result.is_null() {
             call!(symbols::ERR_CLEAR, fn());

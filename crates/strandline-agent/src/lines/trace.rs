@@ -185,9 +185,14 @@ pub unsafe extern "C" fn evaluate(a: usize, b: usize, c: usize) -> Object {
         return unsafe { call_below(a, b, c) };
     };
     let mut known = marked::known(code);
-    if known == Known::New && monitoring::considering() && tls::tls().flags.get() & tls::QUIET == 0
+    // A frame that is entered with an exception is a generator's that goes on.
+    let thrown = if FRAME_SECOND.load(Relaxed) != 0 { c } else { b } as i32 != 0;
+    if known == Known::New
+        && !thrown
+        && monitoring::considering()
+        && tls::tls().flags.get() & tls::QUIET == 0
     {
-        monitoring::consider(code);
+        monitoring::consider(code, python::globals_of(frame));
         known = marked::known(code);
     }
     match known {

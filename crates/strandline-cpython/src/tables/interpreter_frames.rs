@@ -23,6 +23,7 @@ pub(super) static PY311: Layout = Layout {
         object: FRAME_311,
         interpreter: Some(InterpreterFrame {
             executable: 32,
+            globals: 8,
             previous: 48,
             frame_obj: Some(40),
             instr_ptr_points_to: InstrPtrPointsTo::Previous,
