@@ -107,13 +107,22 @@ fn none_borrowed() -> Object {
     symbols::NONE.address() as Object
 }
 
-/// Registers the exit handler that runs last, if the import system is up.
+/// The exit handler as a Python object.
+static EXITING: AtomicUsize = AtomicUsize::new(0);
+
+/// Registers the exit handler that runs last. Not to be called inside importlib, which isn't
+/// made to be entered again at any place.
 ///
 /// # Safety
 /// The GIL is held and no exception is set.
 pub unsafe fn watch_exit() -> bool {
-    let f: Native = native_exiting;
-    let exiting = monitoring::method_object(c"strandline_exiting", f as usize, monitoring::VARARGS);
+    if EXITING.load(Relaxed) == 0 {
+        let f: Native = native_exiting;
+        let object =
+            monitoring::method_object(c"strandline_exiting", f as usize, monitoring::VARARGS);
+        EXITING.store(object as usize, Relaxed);
+    }
+    let exiting = EXITING.load(Relaxed) as Object;
     // SAFETY: documented API, live objects, the GIL is held.
     unsafe {
         let done = if python::layout().is_some_and(|l| l.version == (2, 7)) {

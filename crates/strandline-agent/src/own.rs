@@ -92,6 +92,21 @@ pub fn size(p: usize) -> usize {
     unsafe { *((p - HEADER) as *const usize) }
 }
 
+/// Moves a block to a size of `n` bytes, within this heap; null, and the block stays, if it is
+/// used up.
+pub fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
+    let fresh = alloc(n);
+    if !fresh.is_null() {
+        // SAFETY: both blocks are live and at least as long as what is copied.
+        unsafe {
+            let room = size(p as usize).min(n);
+            core::ptr::copy_nonoverlapping(p as *const u8, fresh as *mut u8, room);
+        }
+        free(p as usize);
+    }
+    fresh
+}
+
 /// Takes a block back.
 pub fn free(p: usize) {
     let Some(list) = FREE.get(class(size(p)).0) else { return };

@@ -128,6 +128,9 @@ unsafe extern "C" fn hook_realloc<const SHIFT: u32, const KIND: u32, const FAST:
         return own::alloc(n);
     }
     let b = below(ctx);
+    if !FAST && own::owns(p as usize) {
+        return own::realloc(p, n);
+    }
     let taken = pools::take::<SHIFT, FAST>(p as usize);
     // SAFETY: as in `hook_malloc`.
     let fresh = unsafe { (b.realloc)(b.ctx, p, n) };
@@ -146,6 +149,12 @@ unsafe extern "C" fn hook_free<const SHIFT: u32, const KIND: u32, const FAST: bo
     ctx: *mut c_void,
     p: *mut c_void,
 ) {
+    // Below FAST hooks is pymalloc, which passes on to libc what isn't its own. A debug allocator
+    // wants blocks that it has made itself.
+    if !FAST && own::owns(p as usize) {
+        own::free(p as usize);
+        return;
+    }
     if let Some(t) = pools::take::<SHIFT, FAST>(p as usize) {
         gone(t, p as usize);
     }

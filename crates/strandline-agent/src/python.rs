@@ -370,6 +370,43 @@ fn line_at(code: usize, offset: i32) -> u32 {
     line.max(0) as u32
 }
 
+/// True if a frame of the import system runs on `tstate`, at whatever depth.
+pub fn in_importlib(tstate: usize) -> bool {
+    let Some(_guard) = crate::lock::lock() else { return true };
+    let Some(l) = layout() else { return true };
+    let mut frame = current_frame(tstate);
+    while frame != 0 {
+        let code = match (&l.frame.interpreter, l.frame.object.f_code) {
+            (Some(f), _) => {
+                // SAFETY: the running frame or one of its callers: alive.
+                let (owner, raw) = unsafe {
+                    let owner = *((frame + f.owner as usize) as *const u8);
+                    (owner, word(frame + f.executable as usize))
+                };
+                if f.carries_code(owner) {
+                    f.executable_pointer(raw as u64) as usize
+                } else {
+                    0
+                }
+            }
+            // SAFETY: as above.
+            (None, Some(offset)) => unsafe { word(frame + offset as usize) },
+            _ => 0,
+        };
+        if code != 0 && is_code(code, l) && identity(code).file().starts_with(b"<frozen importlib")
+        {
+            return true;
+        }
+        let back = match &l.frame.interpreter {
+            Some(f) => f.previous,
+            None => l.frame.object.f_back,
+        };
+        // SAFETY: as above.
+        frame = unsafe { word(frame + back as usize) };
+    }
+    false
+}
+
 /// Who a code object is; the text lives as long as the code object, or until the next call.
 pub struct Identity {
     file: (*const u8, usize),

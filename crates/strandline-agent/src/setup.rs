@@ -19,6 +19,7 @@ const WAITING: u32 = 1;
 const ASKED: u32 = 2;
 /// The front ran; the exit handler isn't registered yet.
 const EARLY: u32 = 3;
+/// The exit handler is about to be registered.
 const ASKED_EXIT: u32 = 4;
 const DONE: u32 = 5;
 static STATE: AtomicU32 = AtomicU32::new(IDLE);
@@ -28,24 +29,24 @@ pub fn wait_for_python() {
     STATE.store(WAITING, Relaxed);
 }
 
-/// A frame runs on this thread, which holds the GIL.
+/// A frame runs on this thread, which holds the GIL and whose state is `tstate`.
 #[inline]
-pub fn python_runs() {
+pub fn python_runs(tstate: usize) {
     match STATE.load(Relaxed) {
         WAITING => ask(run_front, ASKED, WAITING),
-        EARLY => {
-            // Not at every new line of start-up: modules must come in first.
-            let n = NEW_LINES.load(Relaxed).wrapping_add(1);
-            NEW_LINES.store(n, Relaxed);
-            if n % 32 == 0 {
-                ask(watch_exit, ASKED_EXIT, EARLY);
-            }
-        }
+        EARLY if !python::in_importlib(tstate) => ask(watch_exit, ASKED_EXIT, EARLY),
         _ => {}
     }
 }
 
-static NEW_LINES: AtomicU32 = AtomicU32::new(0);
+/// The interpreter is about to shut down: the last chance to see its objects in place.
+pub fn finalizing() {
+    let tstate = python::held_tstate();
+    if STATE.load(Relaxed) == EARLY && tstate != 0 && !python::in_importlib(tstate) {
+        // SAFETY: the caller of Py_FinalizeEx holds the GIL.
+        unsafe { watch_exit(core::ptr::null_mut()) };
+    }
+}
 
 /// Called where it isn't known whether Python runs (no allocator hook was ever called).
 #[inline(always)]
@@ -99,8 +100,9 @@ unsafe extern "C" fn run_front(_: *mut c_void) -> c_int {
 
 unsafe extern "C" fn watch_exit(_: *mut c_void) -> c_int {
     let _quiet = Quiet::new();
+    let inside = python::in_importlib(python::current_tstate());
     // SAFETY: a pending call runs with the GIL, no exception set.
-    let done = unsafe { front::watch_exit() };
+    let done = !inside && unsafe { front::watch_exit() };
     STATE.store(if done { DONE } else { EARLY }, Relaxed);
     0
 }

@@ -120,7 +120,7 @@ fn miss(tstate: usize, key: u64, wanted: u32) -> u32 {
         return UNKNOWN;
     }
     note_thread(tstate);
-    crate::setup::python_runs();
+    crate::setup::python_runs(tstate);
     crate::python27::look_again();
     let Some((tag, cacheable)) = resolve(tstate, 0) else { return UNKNOWN };
     if cacheable && key != 0 {

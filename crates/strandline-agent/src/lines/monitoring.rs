@@ -217,7 +217,7 @@ pub fn callback(which: usize) -> Option<(&'static core::ffi::CStr, usize)> {
 struct Methods(core::cell::UnsafeCell<[MethodDef; METHODS]>);
 // SAFETY: written under the GIL, each entry once.
 unsafe impl Sync for Methods {}
-const METHODS: usize = 16;
+const METHODS: usize = 24;
 static METHOD_TABLE: Methods =
     Methods(core::cell::UnsafeCell::new([const { MethodDef::new(c"", 0) }; METHODS]));
 static METHODS_USED: AtomicUsize = AtomicUsize::new(0);

@@ -312,9 +312,10 @@ impl Job {
         (ran, report)
     }
 
-    /// With strandline; the program has to end well.
+    /// With strandline; the program has to end well and say nothing on stderr.
     pub fn report(&self) -> (Ran, Report) {
         let (ran, report) = self.profiled();
+        assert_eq!(ran.stderr, "", "{ran:#?}");
         (ran.ok(), report)
     }
 }
