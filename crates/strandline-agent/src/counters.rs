@@ -56,7 +56,7 @@ pub fn freed(tag: u32, n: usize) {
     add(&t.freed, n as u64);
     add_signed(&r.head.in_use, -(n as i64));
     let context = tls().context.get() as usize;
-    if context != 0 && tag != PROFILER {
+    if context != 0 {
         if let Some(c) = r.contexts.get(context) {
             add(&c.freed, n as u64);
         }
@@ -64,16 +64,25 @@ pub fn freed(tag: u32, n: usize) {
 }
 
 /// `n` bytes that were just counted under `tag` by a thread that holds the GIL belong to the
-/// profiler: the one case in which a counter is taken back.
+/// profiler: the one case in which counters are taken back.
 pub fn move_to_profiler(tag: u32, n: usize) {
     let r = region();
-    let t = tag_of(r, tag);
-    add(&t.allocated, (n as u64).wrapping_neg());
-    let p = tag_of(r, PROFILER);
-    add(&p.allocated, n as u64);
     if r.head.watermark.load(Relaxed) == in_use() {
         // It was the highest point so far because of these bytes.
         add_signed(&r.head.watermark, -(n as i64));
+    }
+    add(&tag_of(r, tag).allocated, (n as u64).wrapping_neg());
+    add(&tag_of(r, PROFILER).allocated, n as u64);
+    add_signed(&r.head.in_use, -(n as i64));
+}
+
+/// `freed` was called for `n` bytes of the profiler's own: the program's counters take no part.
+#[cold]
+pub fn not_the_programs(n: usize) {
+    let r = region();
+    add_signed(&r.head.in_use, n as i64);
+    if let Some(c) = r.contexts.get(tls().context.get() as usize) {
+        add(&c.freed, (n as u64).wrapping_neg());
     }
 }
 

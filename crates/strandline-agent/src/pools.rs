@@ -256,6 +256,11 @@ impl Taken {
         self.value >> REQUEST_BITS
     }
 
+    /// Bytes asked for.
+    pub fn size(&self) -> usize {
+        (self.value & REQUEST) as usize
+    }
+
     /// Puts the block back: it was not freed after all.
     pub fn restore(self) {
         write(self.entry, self.value);
@@ -266,7 +271,7 @@ impl Taken {
     pub fn count(self) {
         counters::add_signed(&region().head.block_bytes, -(self.class_bytes as i64));
         // A block under WATCH_ONLY has a request of 0: it was never counted.
-        counters::freed(self.tag(), (self.value & REQUEST) as usize);
+        counters::freed(self.tag(), self.size());
     }
 }
 

@@ -16,6 +16,7 @@ use libc::{c_int, c_void};
 use strandline_capture::layout as capture;
 
 use crate::counters;
+use crate::lines::monitoring;
 use crate::own;
 use crate::pools::{self, SHIFT_16K, SHIFT_4K};
 use crate::python::{self, CFRAME, DIRECT, OBJECT};
@@ -96,7 +97,11 @@ unsafe extern "C" fn hook_malloc<const SHIFT: u32, const KIND: u32, const FAST: 
     let b = below(ctx);
     // SAFETY: the wrapped allocator's own function with its own context.
     let p = unsafe { (b.malloc)(b.ctx, n) };
-    pools::allocated::<SHIFT, FAST>(p as usize, n, sites::current_on_this_thread::<KIND>);
+    let in_arena =
+        pools::allocated::<SHIFT, FAST>(p as usize, n, sites::current_on_this_thread::<KIND>);
+    if KIND != OBJECT && monitoring::may_be_data(n) && in_arena {
+        monitoring::check_data(p as usize);
+    }
     p
 }
 
@@ -163,12 +168,16 @@ unsafe extern "C" fn hook_free<const SHIFT: u32, const KIND: u32, const FAST: bo
     unsafe { (b.free)(b.ctx, p) };
 }
 
-#[inline(always)]
 /// Counts a block as freed, and tells who waits for it.
+#[inline(always)]
 pub fn gone(t: pools::Taken, p: usize) {
     t.count();
     if counters::is_watched(t.tag()) {
-        sites::watched_block_freed(p);
+        if t.tag() == sites::PROFILER {
+            counters::not_the_programs(t.size());
+        } else {
+            sites::watched_block_freed(p);
+        }
     }
 }
 

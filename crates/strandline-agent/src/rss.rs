@@ -117,7 +117,7 @@ pub fn stranded_arenas() -> i64 {
 
 /// Bytes in use by the program itself.
 pub fn program_in_use() -> i64 {
-    counters::in_use() - counters::in_use_of(sites::PROFILER) as i64
+    counters::in_use()
 }
 
 /// The last reading, taken anew if it may be out of date.

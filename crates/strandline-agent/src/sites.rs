@@ -57,7 +57,9 @@ static THREAD_STATES: Map = Map::new();
 /// Makes the reserved entries. Called once, before any hook is installed, and in no child.
 pub fn start() {
     let r = region();
-    r.tags[WATCH_ONLY as usize].flags.store(TAG_WATCH, Relaxed);
+    for tag in [WATCH_ONLY, PROFILER] {
+        r.tags[tag as usize].flags.store(TAG_WATCH, Relaxed);
+    }
     r.head.tags.store(PROFILER + 1, Relaxed);
 }
 

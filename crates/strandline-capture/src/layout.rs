@@ -278,8 +278,9 @@ pub struct RegionHead {
     pub version_text: Text,
     /// Padding to a cache line of its own for what follows.
     pub reserved: [AtomicU64; 5],
-    /// Bytes in use: allocations minus frees by threads that held the GIL; may be negative on
-    /// its own, only the sum with `in_use_native` means something.
+    /// Bytes in use: allocations minus frees by threads that held the GIL, what the profiler had
+    /// the interpreter allocate left out; may be negative on its own, only the sum with
+    /// `in_use_native` means something.
     pub in_use: AtomicI64,
     /// Highest sum of `in_use` and `in_use_native` since the last time it was folded into `peak`.
     pub watermark: AtomicI64,

@@ -30,4 +30,4 @@ mod tracing;
 pub use debug_offsets::{from_debug_offsets, DebugOffsetsError, DEBUG_OFFSETS_MAX};
 pub use layout::*;
 pub use tables::layout;
-pub use tracing::{traced_calls, TracedCalls};
+pub use tracing::{instrumentation, traced_calls, Instrumentation, TracedCalls};

@@ -29,3 +29,23 @@ pub fn traced_calls(version: (u8, u8)) -> Option<TracedCalls> {
         _ => None,
     }
 }
+
+/// 3.12 and later: what `sys.monitoring` allocates for every code object that runs while any
+/// event is on: one `_PyCoMonitoringData`, made at the code's RESUME instruction
+/// (Python/instrumentation.c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instrumentation {
+    /// `sizeof(_PyCoMonitoringData)`, bytes.
+    pub bytes: u16,
+    /// Opcodes of RESUME in all its forms (Include/opcode.h, Include/opcode_ids.h).
+    pub resume: &'static [u8],
+}
+
+/// The facts for a version; `None` where there is no such thing, or it was not examined.
+pub fn instrumentation(version: (u8, u8)) -> Option<Instrumentation> {
+    match version {
+        (3, 12) => Some(Instrumentation { bytes: 72, resume: &[151, 240] }),
+        (3, 13) => Some(Instrumentation { bytes: 64, resume: &[149, 207, 236] }),
+        _ => None,
+    }
+}

@@ -204,38 +204,38 @@ def function(steps, control):
     for n in steps: a = realloc(a, n)     # grow
     for n in control: b = realloc(b, n)   # control
 
-function(range(1000, 200000, 1000), [0x10] * 199)
+function(list(range(1000, 200000, 1000)), [1000] * 199)
 "#
     );
     scripts(&source, |_, report, _| {
         let sizes: Vec<i64> = (1..200).map(|n| n * 1000).collect();
         let sum: i64 = sizes.iter().sum();
         let (allocated, freed) = difference(report, "grow", "control");
-        let control = 199 * 16;
+        let control = 199 * 1000;
         assert_eq!(allocated, sum - control);
-        assert_eq!(freed, sum - 199_000 - (control - 16));
+        assert_eq!(freed, sum - 199_000 - (control - 1000));
     });
 }
 
 /// Memory that was allocated before the agent's start is not in the counts, and freeing it is
-/// harmless: what `environ` and stdio held, here as `putenv`'s and `setvbuf`'s own.
+/// harmless: here what the C library
+/// holds for the environment.
 #[test]
 fn free_of_older_pointers() {
     let source = format!(
         "{CTYPES}{}",
         r#"
 import os, sys
-getline = c.setvbuf
-libc_stdout = P.in_dll(c, "stdout")
+old, new = os.environ["OLD"].encode("ascii"), b"x" * 5000
 strdup = declare("strdup", P, ctypes.c_char_p)
 
 @profile
 def function():
-    a = strdup(os.environ["OLD"].encode("ascii"))   # copy
-    free(a)                                         # free
-    c.setenv(b"OLD", b"x" * 5000, 1)                # set
-    c.unsetenv(b"OLD")                              # unset
-    c.clearenv()                                    # clear
+    a = strdup(old)                 # copy
+    free(a)                         # free
+    c.setenv(b"OLD", new, 1)        # set
+    c.unsetenv(b"OLD")              # unset
+    c.clearenv()                    # clear
 
 function()
 "#
@@ -243,7 +243,8 @@ function()
     each(|python| {
         let (_, report) = Job::script(python, &source).env("OLD", &"y".repeat(70_000)).report();
         let (allocated, freed) = report.moved("copy");
-        assert!((70_001 - 256..70_001 + 512).contains(&(allocated - freed)), "{allocated} {freed}");
+        let net = allocated - freed;
+        assert!((70_001 - 256..70_001 + 512).contains(&net), "{allocated} {freed}");
         let (allocated, freed) = report.moved("free");
         assert!((70_001..71_000).contains(&(freed - allocated)), "{allocated} {freed}");
         let (allocated, _) = report.moved("set");
@@ -272,11 +273,11 @@ function()
     scripts(source, |_, report, _| {
         let k = 1 << 20;
         // 2.7's mmap.resize and all others' keep anonymous memory by mremap.
-        assert_eq!(difference(report, "new8", "new2"), (6 * k, 0));
         let net = |tag| {
             let (allocated, freed) = report.moved(tag);
             allocated - freed
         };
+        assert!((net("new8") - net("new2") - 6 * k).abs() < 128, "{}", net("new8"));
         assert_eq!(net("grow24") - net("grow4"), (16 - 2) * k);
         assert_eq!(net("shrink3") - net("grow4"), (-21 - 2) * k);
         assert_eq!(net("close3") - net("close4"), k);
@@ -335,7 +336,7 @@ def truth(keys):
     return sizes
 
 @profile
-def function(d, keys):
+def function(d, it):
     for k in it: d[k] = None      # grow
     pass
 
@@ -345,17 +346,14 @@ d = dict.fromkeys(keys[:100])
 function(d, iter(keys))
 print(json.dumps({"sizes": sizes}))
 "#;
-    scripts(source, |python, report, said| {
+    scripts(source, |_, report, said| {
         let sizes: Vec<i64> =
             said["sizes"].as_array().unwrap().iter().map(|s| s.as_i64().unwrap()).collect();
         let sum: i64 = sizes.iter().sum();
-        let steps = sizes.len() as i64 - 1;
         let (allocated, freed) = report.moved("grow");
-        // 3.7 and older count the table's header without the eight bytes of its first indices.
-        let header = if [(3, 6), (3, 7)].contains(&python.version) { 8 } else { 0 };
-        assert_eq!(allocated, sum - sizes[0] + steps * header, "{sizes:?}");
-        assert_eq!(freed, sum - sizes[sizes.len() - 1] + steps * header, "{sizes:?}");
-        assert!(steps >= 4, "{sizes:?}");
+        assert_eq!(allocated, sum - sizes[0], "{sizes:?}");
+        assert_eq!(freed, sum - sizes[sizes.len() - 1], "{sizes:?}");
+        assert!(sizes.len() > 4, "{sizes:?}");
     });
 }
 

@@ -168,6 +168,53 @@ impl Drop for Exception {
     }
 }
 
+/// Size of the block that the interpreter makes for each code object that runs while our events
+/// are on, bytes; 0 while they aren't.
+static DATA_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// The front is about to switch events on.
+fn events_on() {
+    if let Some(facts) =
+        python::layout().and_then(|l| strandline_cpython::instrumentation(l.version))
+    {
+        DATA_BYTES.store(facts.bytes as usize, Relaxed);
+    }
+}
+
+/// True if an allocation of `n` bytes may be such a block. In the hot path of the MEM domain.
+#[inline(always)]
+pub fn may_be_data(n: usize) -> bool {
+    n == DATA_BYTES.load(Relaxed)
+}
+
+/// The block at `p` was just allocated and `may_be_data`: counts it as the profiler's if it is.
+#[cold]
+pub fn check_data(p: usize) {
+    let Some(l) = python::layout() else { return };
+    let facts = strandline_cpython::instrumentation(l.version);
+    let (Some(f), Some(offset), Some(facts)) = (&l.frame.interpreter, l.code.monitoring, facts)
+    else {
+        return;
+    };
+    let frame = frame_now();
+    if frame == 0 {
+        return;
+    }
+    // SAFETY: the running frame of this thread, its code object and bytecode.
+    let is_data = unsafe {
+        let owner = *((frame + f.owner as usize) as *const u8);
+        if !f.carries_code(owner) {
+            return;
+        }
+        let code = f.executable_pointer(python::word(frame + f.executable as usize) as u64);
+        let opcode = *(python::word(frame + f.instr_ptr as usize) as *const u8);
+        python::word(code as usize + offset as usize) == 0 && facts.resume.contains(&opcode)
+    };
+    if is_data {
+        pools::disown(p);
+    }
+}
+
 /// Asks the front whether the function that starts now is wanted.
 ///
 /// `globals` is the dict of its module.
@@ -208,6 +255,7 @@ pub fn considering() -> bool {
 
 /// A callback by number, for the front: 0 line, 1 start, 2 resume, 3 leave.
 pub fn callback(which: usize) -> Option<(&'static core::ffi::CStr, usize)> {
+    events_on();
     type Fast = unsafe extern "C" fn(Object, *const Object, isize) -> Object;
     let table: [(&'static core::ffi::CStr, Fast); 4] =
         [(c"line", on_line), (c"start", on_start), (c"resume", on_resume), (c"leave", on_leave)];

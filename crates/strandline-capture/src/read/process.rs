@@ -178,13 +178,10 @@ impl Process {
     /// Adds up one region's tables.
     pub fn from_tables(t: &Tables, region: u32, doubts: &mut Doubts) -> Process {
         let h = &t.head;
-        let profiler = t.tags.get(layout::TAG_INDEX_PROFILER as usize).map_or(0, |t| {
-            signed(t.inherited as i128 + t.allocated as i128 - total_freed(t)).max(0)
-        });
         let (start, latest, exit) = (ledger(&h.start), ledger(&h.latest), ledger(&h.exit));
-        let now = h.in_use.saturating_add(h.in_use_native).saturating_sub(profiler);
+        let now = h.in_use.saturating_add(h.in_use_native);
         // The watermark is folded into the peak only now and then.
-        let peak = h.peak.max(h.watermark).saturating_sub(profiler);
+        let peak = h.peak.max(h.watermark);
         let seen = [start, latest, exit].iter().flatten().map(|l| l.in_use).max().unwrap_or(0);
         let (functions, slots) = functions_of(t, doubts);
         Process {
@@ -259,10 +256,6 @@ fn arguments(command: &[u8]) -> Vec<String> {
 /// Sums are kept wide: a million counters of 64 bits can't pass 128.
 fn unsigned(n: i128) -> u64 {
     n.clamp(0, u64::MAX as i128) as u64
-}
-
-fn signed(n: i128) -> i64 {
-    n.clamp(i64::MIN as i128, i64::MAX as i128) as i64
 }
 
 fn total_freed(t: &super::Tag) -> i128 {

@@ -326,7 +326,7 @@ pub struct Report(pub Value);
 
 /// A number of the report; what isn't known fails the test.
 pub fn number(value: &Value, name: &str) -> i64 {
-    value[name].as_i64().unwrap_or_else(|| panic!("{name} is no number in {value:#}"))
+    value[name].as_i64().unwrap_or_else(|| panic!("{name} is no number in {value}"))
 }
 
 fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
