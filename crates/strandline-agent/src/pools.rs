@@ -3,8 +3,8 @@
 //! A pool holds blocks of one size class, so its blocks need no address: a *slab* of one `u32`
 //! per block, in the order of the blocks, says for each the tag (20 bits) and the request (10
 //! bits). That is 1/8 of the memory of a pool of 32-byte blocks, 1/16 for 64 bytes. Three bytes
-//! would do, but cost two cache lines or a failed store forwarding per block. The descriptor of a pool is one word: slab address, size class, touched
-//! pages.
+//! would do, but cost two cache lines or a failed store forwarding per block. The descriptor of
+//! a pool is one word: slab address, size class, and how far the pool was touched.
 //!
 //! Everything here runs under the GIL of the interpreter that owns the arena, except `arena_of`.
 //! Facts: pool_header layout (szidx at 36, 48 bytes; obmalloc.c, the same from 2.7 to 3.15),
@@ -28,9 +28,11 @@ const CLASSES: usize = 32;
 
 const KNOWN: u64 = 1 << 63;
 const CLASS_SHIFT: u32 = 57;
-const CLASS_MASK: u64 = 63 << CLASS_SHIFT;
-const TOUCHED_SHIFT: u32 = 52;
-const TOUCHED_MASK: u64 = 0xf << TOUCHED_SHIFT;
+/// How far the pool was ever touched, in 256ths of it.
+const REACH_SHIFT: u32 = 48;
+const REACH_MASK: u64 = 0xff << REACH_SHIFT;
+/// Class and reach together, shifted down: `class << 9 | reach`.
+const CLASS_AND_REACH: u64 = 0x7fff;
 const SLAB_MASK: u64 = (1 << 48) - 1;
 /// A class index that no pool has.
 const NO_CLASS: u64 = 63;
@@ -200,15 +202,18 @@ fn place_of_new<const SHIFT: u32, const FAST: bool>(p: usize, n: usize) -> Optio
         // block of it), so its header is mapped.
         unsafe { *((pool + SZIDX_OFFSET) as *const u32) as u64 }
     };
-    let all = all_touched(SHIFT);
-    if d & (CLASS_MASK | all) != class << CLASS_SHIFT | all {
-        d = look_closer(p, cell, class, SHIFT);
+    let offset = p & ((1 << SHIFT) - 1);
+    let class_bytes = (class as usize + 1) * ALIGNMENT;
+    // pymalloc links the next block, so the memory behind a block's end is touched with it.
+    let reach = ((offset + class_bytes) >> (SHIFT - 8)) as u64;
+    let known = d >> REACH_SHIFT & CLASS_AND_REACH;
+    // Of the same class and reaching at least as far: the difference is below 256.
+    if known.wrapping_sub(class << 9 | reach) >= 256 {
+        d = first_sight(cell, class, reach, SHIFT);
         if d & SLAB_MASK == 0 {
             return None;
         }
     }
-    let offset = p & ((1 << SHIFT) - 1);
-    let class_bytes = (class as usize + 1) * ALIGNMENT;
     Some(Place { entry: entry_at(d, class, offset), class_bytes })
 }
 
@@ -330,39 +335,34 @@ pub fn retag(p: usize, new_tag: impl FnOnce(u32) -> u32) -> bool {
     })
 }
 
-/// Touched bits of a pool all of whose pages were touched.
-const fn all_touched(shift: u32) -> u64 {
-    ((1 << (1 << (shift - 12))) - 1) << TOUCHED_SHIFT
+/// Pages of a pool that a reach stands for.
+fn pages_of(reach: u64, shift: u32) -> i64 {
+    if reach == 0 {
+        0
+    } else {
+        (reach << (shift - 8) >> 12) as i64 + 1
+    }
 }
 
-/// The pool isn't known to be of this class with all pages touched: is this block's page new?
-#[inline(always)]
-fn look_closer(p: usize, cell: &AtomicU64, class: u64, shift: u32) -> u64 {
-    let d = cell.load(Relaxed);
+/// A pool is used with a class for the first time, or touched further than before. Returns the
+/// new descriptor; its slab is 0 if `p` isn't in an arena, or there is no memory.
+#[cold]
+#[inline(never)]
+fn first_sight(cell: &AtomicU64, class: u64, reach: u64, shift: u32) -> u64 {
+    let mut d = cell.load(Relaxed);
     if d == 0 || class as usize >= CLASSES {
         return 0;
     }
-    let offset = p & ((1 << shift) - 1);
-    let class_bytes = (class as usize + 1) * ALIGNMENT;
-    // pymalloc links the next block, so the page behind a block's end is touched with it.
-    let touched = (1u64 << (offset >> 12)) | (1u64 << ((offset + class_bytes) >> 12));
-    let touched = (touched << TOUCHED_SHIFT) & all_touched(shift);
-    if (d >> CLASS_SHIFT) & 63 != class || d & touched != touched {
-        return first_sight(p, cell, class, touched, shift);
+    let before = (d & REACH_MASK) >> REACH_SHIFT;
+    // To the end of the page: it is resident as a whole.
+    let page_end = reach << (shift - 8) | (PAGE as u64 - 1);
+    let reach = (page_end >> (shift - 8)).min(255).max(before);
+    let fresh = pages_of(reach, shift) - pages_of(before, shift);
+    if fresh > 0 {
+        counters::add_signed(&region().head.arena_resident, fresh * PAGE as i64);
+        crate::rss::pages_moved();
     }
-    d
-}
-
-/// A pool is used with a class for the first time, or a page of it is touched for the first
-/// time. Returns the new descriptor; its slab is 0 if there is no memory.
-#[cold]
-fn first_sight(p: usize, cell: &AtomicU64, class: u64, touched: u64, shift: u32) -> u64 {
-    let mut d = cell.load(Relaxed);
-    // The header's page is touched in any case.
-    let fresh = (touched | 1 << TOUCHED_SHIFT) & !d;
-    counters::add_signed(&region().head.arena_resident, fresh.count_ones() as i64 * PAGE as i64);
-    d |= fresh;
-    crate::rss::pages_moved();
+    d = (d & !REACH_MASK) | reach << REACH_SHIFT;
     if (d >> CLASS_SHIFT) & 63 != class {
         let old = (d & SLAB_MASK) as *mut u8;
         let old_class = (d >> CLASS_SHIFT) & 63;
@@ -370,9 +370,10 @@ fn first_sight(p: usize, cell: &AtomicU64, class: u64, touched: u64, shift: u32)
             drop_entries(old, old_class, shift);
         }
         let slab = take_slab(class, shift);
-        d = KNOWN | (d & TOUCHED_MASK) | class << CLASS_SHIFT | slab as u64;
+        d = KNOWN | (d & REACH_MASK) | class << CLASS_SHIFT | slab as u64;
     }
-    set_window(p, cell, d);
+    // `arena_added` counted the table's page.
+    cell.store(d, Relaxed);
     d
 }
 
@@ -456,7 +457,7 @@ pub fn arena_removed(base: usize, bytes: usize) {
     while at + pool <= base + bytes {
         if let Some(cell) = window_of(at) {
             let d = cell.load(Relaxed);
-            let pages = (d & TOUCHED_MASK).count_ones() as i64;
+            let pages = pages_of((d & REACH_MASK) >> REACH_SHIFT, shift);
             counters::add_signed(&h.arena_resident, -pages * PAGE as i64);
             if d & SLAB_MASK != 0 {
                 drop_entries((d & SLAB_MASK) as *mut u8, (d >> CLASS_SHIFT) & 63, shift);

@@ -30,7 +30,11 @@ static LAST_RSS: AtomicI64 = AtomicI64::new(0);
 /// An allocator mapped, unmapped or first touched pages.
 #[inline(always)]
 pub fn pages_moved() {
-    MOVED.store((MOVED.load(Relaxed).wrapping_add(1)).max(1), Relaxed);
+    let n = MOVED.load(Relaxed).wrapping_add(1).max(1);
+    MOVED.store(n, Relaxed);
+    if n % 16 == 0 {
+        write_latest();
+    }
 }
 
 /// Blocks and mappings of at least this many bytes may be handed out untouched.
@@ -163,6 +167,7 @@ static LEDGER_AT: AtomicU64 = AtomicU64::new(0);
 
 /// Writes the ledger that a killed process leaves behind, if the last one is old. Called where
 /// memory grows.
+#[cold]
 pub fn write_latest() {
     let now = clock::cycles();
     if now.wrapping_sub(LEDGER_AT.load(Relaxed)) > LEDGER_CYCLES {
