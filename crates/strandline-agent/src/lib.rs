@@ -17,6 +17,8 @@ compile_error!("the agent knows the x86-64 Linux ABI only");
 mod chunks;
 mod clock;
 mod counters;
+mod environment;
+mod fork;
 mod front;
 mod heap;
 mod lines;
@@ -37,6 +39,7 @@ mod sites;
 mod symbols;
 mod tls;
 
+pub mod exec;
 pub mod malloc;
 pub mod process;
 pub mod ranges;

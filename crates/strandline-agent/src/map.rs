@@ -74,10 +74,9 @@ impl Map {
 
     /// Stores `value` (not 0) under `key`; false if there is no memory.
     pub fn insert(&self, key: u64, value: u32) -> bool {
-        if self.filled.get() * 4 >= (self.mask.get() + 1) * 3 || self.entries.get().is_null() {
-            if !self.grow() {
-                return false;
-            }
+        let full = self.filled.get() * 4 >= (self.mask.get() + 1) * 3;
+        if (full || self.entries.get().is_null()) && !self.grow() {
+            return false;
         }
         let Some(e) = self.slot(key) else { return false };
         // SAFETY: `slot` returns a pointer into the live table.

@@ -73,7 +73,7 @@ pub fn bump(bytes: usize) -> *mut u8 {
     let end = p + bytes;
     NEXT.store(end, Relaxed);
     // A page counts when the first byte of it is handed out.
-    let pages = (end + PAGE - 1) / PAGE - (p + PAGE - 1) / PAGE;
+    let pages = end.div_ceil(PAGE) - p.div_ceil(PAGE);
     add_resident(pages * PAGE);
     p as *mut u8
 }

@@ -290,18 +290,15 @@ fn is_ours(function: usize) -> bool {
 /// True if a wrapper on top of ours is installed: an allocation through it reaches our hooks.
 fn is_below(now: &Allocator) -> bool {
     let before = region().head.block_bytes.load(Relaxed);
-    let tracked = {
-        // SAFETY: the installed allocator's own functions.
-        unsafe {
-            let p = (now.malloc)(now.ctx, 16);
-            let tracked = region().head.block_bytes.load(Relaxed) != before;
-            if !p.is_null() {
-                (now.free)(now.ctx, p);
-            }
-            tracked
+    // SAFETY: the installed allocator's own functions.
+    unsafe {
+        let p = (now.malloc)(now.ctx, 16);
+        let tracked = region().head.block_bytes.load(Relaxed) != before;
+        if !p.is_null() {
+            (now.free)(now.ctx, p);
         }
-    };
-    tracked
+        tracked
+    }
 }
 
 /// Wraps what isn't wrapped. Returns true if hooks were installed by this call. The caller holds

@@ -88,7 +88,7 @@ unsafe extern "C" fn object_free(p: *mut c_void) {
 
 /// Redirects the object allocator if this is a 2.7 in a shared library.
 pub fn start() {
-    if !python::layout().is_some_and(|l| l.version == (2, 7)) {
+    if python::layout().is_none_or(|l| l.version != (2, 7)) {
         return;
     }
     pools::set_leaky();
@@ -121,7 +121,7 @@ static LIBRARIES: AtomicU64 = AtomicU64::new(0);
 
 /// Extension modules that were loaded since call the originals: redirects them, too.
 pub fn look_again() {
-    if !python::layout().is_some_and(|l| l.version == (2, 7)) || MALLOC.load(Relaxed) == 0 {
+    if python::layout().is_none_or(|l| l.version != (2, 7)) || MALLOC.load(Relaxed) == 0 {
         return;
     }
     let mut count = 0u64;

@@ -8,7 +8,7 @@
 mod exec;
 
 use libc::{c_char, c_int, c_void, off_t};
-use strandline_agent::{malloc as hooks, process, ranges};
+use strandline_agent::{exec as exec_hooks, malloc as hooks, process, ranges};
 
 #[cfg(not(test))]
 #[panic_handler]
@@ -60,8 +60,8 @@ forward! {
     fn mmap64(a: *mut c_void, n: usize, prot: c_int, flags: c_int, fd: c_int, at: off_t) -> *mut c_void = ranges::mmap;
     fn munmap(a: *mut c_void, n: usize) -> c_int = ranges::munmap;
     fn mremap(old: *mut c_void, old_n: usize, n: usize, flags: c_int, new: *mut c_void) -> *mut c_void = ranges::mremap;
-    fn system(command: *const c_char) -> c_int = process::system;
-    fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void = process::popen;
+    fn system(command: *const c_char) -> c_int = exec_hooks::system;
+    fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void = exec_hooks::popen;
     fn Py_FinalizeEx() -> c_int = process::finalize;
     fn _exit(status: c_int) -> ! = process::exit_now;
     fn _Exit(status: c_int) -> ! = process::exit_now;

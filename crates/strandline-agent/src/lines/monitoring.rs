@@ -91,22 +91,15 @@ unsafe extern "C" fn on_line(_self: Object, args: *const Object, _n: isize) -> O
 unsafe extern "C" fn on_start(_self: Object, args: *const Object, _n: isize) -> Object {
     // SAFETY: PY_START passes (code, offset).
     let (code, _) = unsafe { arguments(args) };
-    match marked::known(code) {
-        Known::Function { index, nested } => {
-            let entry = if nested { Entry::Nested } else { Entry::Call };
-            enter(index, code, frame_now(), entry);
-            return none();
-        }
-        Known::New if CONSIDER.load(Relaxed) != 0 => {
-            if consider(code, python::globals_of(frame_now())) {
-                if let Known::Function { index, nested } = marked::known(code) {
-                    let entry = if nested { Entry::Nested } else { Entry::Call };
-                    enter(index, code, frame_now(), entry);
-                    return none();
-                }
-            }
-        }
-        _ => {}
+    let mut known = marked::known(code);
+    if known == Known::New && CONSIDER.load(Relaxed) != 0 {
+        consider(code, python::globals_of(frame_now()));
+        known = marked::known(code);
+    }
+    if let Known::Function { index, nested } = known {
+        let entry = if nested { Entry::Nested } else { Entry::Call };
+        enter(index, code, frame_now(), entry);
+        return none();
     }
     let disable = DISABLE.load(Relaxed) as Object;
     if disable.is_null() {
@@ -218,7 +211,7 @@ pub fn check_data(p: usize) {
 /// Asks the front whether the function that starts now is wanted.
 ///
 /// `globals` is the dict of its module.
-pub fn consider(code: usize, globals: usize) -> bool {
+pub fn consider(code: usize, globals: usize) {
     let _quiet = tls::Quiet::new();
     let callable = CONSIDER.load(Relaxed) as Object;
     let _exception = Exception::put_aside();
@@ -238,7 +231,6 @@ pub fn consider(code: usize, globals: usize) -> bool {
     if marked::known(code) == Known::New {
         marked::unwanted(code);
     }
-    matches!(marked::known(code), Known::Function { .. })
 }
 
 /// The front's function that decides, or null; and `sys.monitoring.DISABLE`, or null. Both are
