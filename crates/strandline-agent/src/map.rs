@@ -29,7 +29,8 @@ unsafe impl Sync for Map {}
 const FIRST: usize = 256;
 
 fn spread(key: u64) -> usize {
-    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) as usize
+    // The high bits depend on all bits of the key.
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 38) as usize
 }
 
 impl Default for Map {
