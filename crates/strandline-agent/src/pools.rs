@@ -492,3 +492,35 @@ fn remove_arena(base: usize) -> bool {
     }
     known
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_block_of_every_class_has_its_own_entry() {
+        for shift in [SHIFT_4K, SHIFT_16K] {
+            for class in 0..CLASSES as u64 {
+                let size = (class as usize + 1) * ALIGNMENT;
+                let blocks = blocks_in(class, shift);
+                assert!(blocks * 4 <= slab_bytes(class, shift));
+                for block in 0..blocks {
+                    for inside in [0, size - 1] {
+                        let offset = POOL_HEADER + block * size + inside;
+                        let entry = entry_at(0x1000, class, offset) as usize;
+                        assert_eq!(entry, 0x1000 + block * 4);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reach_counts_whole_pages() {
+        for (shift, pages) in [(SHIFT_4K, 1), (SHIFT_16K, 4)] {
+            assert_eq!(pages_of(0, shift), 0);
+            assert_eq!(pages_of(1, shift), 1);
+            assert_eq!(pages_of(255, shift), pages);
+        }
+    }
+}

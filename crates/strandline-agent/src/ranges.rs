@@ -350,3 +350,65 @@ pub unsafe fn mremap(
     }
     p
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// Random maps and unmaps against a map of pages.
+    #[test]
+    fn cuts_exactly_what_was_put() {
+        const BASE: usize = 0x7000_0000_0000;
+        let mut truth: BTreeMap<usize, u32> = BTreeMap::new();
+        let mut x = 88172645463325252u64;
+        let mut random = move |below: usize| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            (x >> 33) as usize % below
+        };
+        for round in 0..4000u32 {
+            let (first, count) = (random(200), random(24) + 1);
+            let (start, bytes) = (BASE + first * PAGE, count * PAGE);
+            let mut gone = 0;
+            loop {
+                let mut pieces = NO_PIECES;
+                let (n, more) = cut(start, start + bytes, &mut pieces);
+                for p in &pieces[..n] {
+                    assert!(p.start >= start && p.start + p.bytes <= start + bytes);
+                    for page in (p.start..p.start + p.bytes).step_by(PAGE) {
+                        assert_eq!(truth.get(&page), Some(&p.tag));
+                    }
+                    gone += p.bytes;
+                }
+                if !more {
+                    break;
+                }
+            }
+            let mut expected = 0;
+            for page in (start..start + bytes).step_by(PAGE) {
+                expected += truth.remove(&page).map_or(0, |_| PAGE);
+            }
+            assert_eq!(gone, expected);
+            if round % 3 != 0 {
+                let tag = round + 1;
+                assert!(put(start, bytes, tag));
+                for page in (start..start + bytes).step_by(PAGE) {
+                    truth.insert(page, tag);
+                }
+            }
+        }
+        let mut pieces = NO_PIECES;
+        let mut left = 0;
+        loop {
+            let (n, more) = cut(BASE, BASE + 1000 * PAGE, &mut pieces);
+            left += pieces[..n].iter().map(|p| p.bytes).sum::<usize>();
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(left, truth.len() * PAGE);
+    }
+}
