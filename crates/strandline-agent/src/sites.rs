@@ -142,10 +142,8 @@ pub fn current_native() -> u32 {
     if t.flags.get() & QUIET != 0 {
         return UNKNOWN;
     }
-    let tstate = t.tstate.get();
-    if tstate == 0 || t.tstate_epoch.get() != TSTATE_EPOCH.load(Relaxed) {
-        return UNKNOWN;
-    }
+    let known = t.tstate_epoch.get() == TSTATE_EPOCH.load(Relaxed);
+    let tstate = if known { t.tstate.get() } else { 0 };
     let key = python::key(tstate);
     let wanted = (t.context.get() | EPOCH.load(Relaxed)) as u64;
     if t.native_key.get() == key && t.native_context.get() == wanted && t.native_tag.get() != 0 {
@@ -372,7 +370,12 @@ pub fn watched_block_freed(p: usize) {
     }
     if THREAD_STATES.get(p as u64).is_some() {
         THREAD_STATES.remove(p as u64);
-        if TSTATE_EPOCH.load(Relaxed) < NEVER - 1 {
+        let t = tls();
+        if t.tstate.get() == p {
+            // The usual end of a thread: no other one remembers this state.
+            t.tstate.set(0);
+            t.tstate_epoch.set(0);
+        } else if TSTATE_EPOCH.load(Relaxed) < NEVER - 1 {
             TSTATE_EPOCH.fetch_add(1, Relaxed);
         }
     }

@@ -12,6 +12,7 @@ use strandline_capture::layout::Slot;
 use super::marked::{self, Function};
 use crate::counters;
 use crate::memory;
+use crate::python;
 use crate::region::region;
 use crate::rss;
 use crate::sites;
@@ -38,6 +39,8 @@ struct Activation {
     in_use: i64,
     /// Most bytes in use since.
     most: i64,
+    /// Most bytes in use in any line of this activation so far.
+    highest: i64,
     rss: i64,
     stranded: i64,
 }
@@ -176,6 +179,7 @@ fn slot_of(index: u32) -> Option<&'static Slot> {
 fn end_line(a: &mut Activation) -> (i64, rss::Reading) {
     let now = fold();
     let r = rss::reading();
+    a.highest = a.highest.max(a.most);
     if a.slot != 0 {
         if let Some(s) = slot_of(a.slot) {
             let above = (a.most.max(now) - a.in_use).max(0) as u64;
@@ -287,6 +291,7 @@ pub enum Entry {
 pub fn enter(function: u32, code: usize, frame: usize, entry: Entry) {
     let Some(function) = marked::function(function) else { return };
     let Some(stack) = take_stack() else { return };
+    sites::note_thread(python::current_tstate());
     let now = fold();
     let r = rss::reading();
     let a = Activation {
@@ -299,6 +304,7 @@ pub fn enter(function: u32, code: usize, frame: usize, entry: Entry) {
         noted: 0,
         in_use: now,
         most: now,
+        highest: now,
         rss: r.rss,
         stranded: r.stranded,
     };
@@ -339,6 +345,7 @@ pub fn line(function: u32, code: usize, frame: usize, number: u32) {
             None => return,
         },
     };
+    sites::note_thread(python::current_tstate());
     let (now, r) = end_line(top);
     begin_line(top, number, true, now, &r);
 }
@@ -352,15 +359,25 @@ fn find(function: u32, code: usize, frame: usize) -> Option<&'static mut Activat
             .find(|i| stack.at(*i).is_some_and(|a| a.frame == frame && a.code == code));
         if let Some(i) = found {
             while stack.len.get() > i + 1 {
-                let a = stack.top()?;
-                end_line(a);
-                stack.len.set(stack.len.get() - 1);
+                pop(stack);
             }
             return stack.top();
         }
     }
     enter(function, code, frame, Entry::Nested);
     mine().and_then(Stack::top)
+}
+
+/// The innermost activation ends.
+fn pop(stack: &Stack) {
+    let Some(a) = stack.top() else { return };
+    end_line(a);
+    tls().context.set(a.outside);
+    let highest = a.highest;
+    stack.len.set(stack.len.get() - 1);
+    if let Some(caller) = stack.top() {
+        caller.most = caller.most.max(highest);
+    }
 }
 
 /// The profiled frame `frame` of `code` returns, yields, or is left by an exception. Frames
@@ -372,14 +389,7 @@ pub fn leave(code: usize, frame: usize) {
         .find(|i| stack.at(*i).is_some_and(|a| a.code == code && (a.frame == frame || frame == 0)));
     let Some(i) = known else { return };
     while stack.len.get() > i {
-        let Some(a) = stack.top() else { break };
-        end_line(a);
-        tls().context.set(a.outside);
-        let most = a.most;
-        stack.len.set(stack.len.get() - 1);
-        if let Some(caller) = stack.top() {
-            caller.most = caller.most.max(most);
-        }
+        pop(stack);
     }
     if stack.len.get() == 0 {
         give_back(stack);
