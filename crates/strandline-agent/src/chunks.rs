@@ -170,9 +170,9 @@ pub fn take(p: usize) -> Option<Taken> {
     }
 }
 
-/// Changes the tag of the chunk at `p` with `change`, if it is remembered.
-pub fn retag(p: usize, change: impl FnOnce(u32) -> u32) {
-    if let Some(t) = take(p) {
-        remember(p, t.header, t.size, change(t.tag));
-    }
+/// Changes the tag of the chunk at `p` with `change`; false if it isn't remembered.
+pub fn retag(p: usize, change: impl FnOnce(u32) -> u32) -> bool {
+    let Some(t) = take(p) else { return false };
+    remember(p, t.header, t.size, change(t.tag));
+    true
 }

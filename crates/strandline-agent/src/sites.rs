@@ -351,10 +351,14 @@ fn watch(block: usize) {
     };
     if pools::in_arena(block) {
         pools::retag(block, as_watched);
-    } else {
-        chunks::retag(block, as_watched);
+    } else if !chunks::retag(block, as_watched) {
+        chunks::retag(block - DEBUG_HEADER, as_watched);
     }
 }
+
+/// Under PYTHONMALLOC=malloc_debug an object starts this many bytes into its chunk (two words of
+/// the debug allocator, Objects/obmalloc.c).
+const DEBUG_HEADER: usize = 16;
 
 /// A block with a watched tag is freed: `p` is its address. The caller doesn't hold the lock.
 #[cold]
@@ -363,6 +367,12 @@ pub fn watched_block_freed(p: usize) {
         // Inside the agent's own slow path nothing is freed; a signal handler can't free these.
         return;
     };
+    object_freed(p);
+    object_freed(p + DEBUG_HEADER);
+}
+
+/// The code object or thread state at `p`, if one was seen there, is gone.
+fn object_freed(p: usize) {
     if CODE_BY_ADDRESS.get(p as u64).is_some() {
         CODE_BY_ADDRESS.remove(p as u64);
         EPOCH.store(EPOCH.load(Relaxed).wrapping_add(1 << 16), Relaxed);
