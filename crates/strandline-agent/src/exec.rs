@@ -22,6 +22,7 @@ fn replaced() {
 
 fn not_replaced() {
     if claimed() && !in_vfork_child() {
+        region().head.exit.when.store(0, Relaxed);
         region().head.state.store(capture::STATE_RUNNING, Relaxed);
     }
 }

@@ -20,6 +20,7 @@ mod counters;
 mod environment;
 mod fork;
 mod front;
+mod got;
 mod heap;
 mod lines;
 mod lock;

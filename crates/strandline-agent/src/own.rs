@@ -18,7 +18,7 @@ use crate::memory::{self, PAGE};
 const BYTES: usize = 32 << 20;
 /// Requests from this size on are the program's even while a thread works for the profiler: a
 /// table of its own that happens to grow now (the dict of interned strings).
-pub const LARGEST: usize = 32 << 10;
+pub const LARGEST: usize = 90 << 10;
 /// Bytes in front of each block: its size.
 const HEADER: usize = 16;
 /// Up to this many bytes there is a class of blocks every 16 bytes, above it four per doubling.

@@ -113,22 +113,6 @@ pub fn exiting() {
     }
 }
 
-/// `Py_FinalizeEx`, where the interpreter is a shared library: a program so short that the exit
-/// handler wasn't registered yet gets it now.
-///
-/// # Safety
-/// As CPython's: the caller holds the GIL.
-pub unsafe fn finalize() -> c_int {
-    if claimed() {
-        setup::finalizing();
-    }
-    if real::FINALIZE.address() == 0 {
-        return -1;
-    }
-    // SAFETY: CPython's own function.
-    unsafe { libc_call!(real::FINALIZE, fn() -> c_int) }
-}
-
 /// `_exit`: what can be measured at the end is measured now.
 ///
 /// # Safety

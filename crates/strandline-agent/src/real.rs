@@ -71,7 +71,6 @@ real! {
     SYSTEM c"system"
     POPEN c"popen"
     EXIT_NOW c"_exit"
-    FINALIZE c"Py_FinalizeEx"
 }
 
 /// Looks the functions up that every program uses, while there is one thread.

@@ -4,11 +4,12 @@
 //! The pending call is asked for at the first sign of a running frame, which is importlib's
 //! bootstrap, long before the program's first line. What the front allocates is the profiler's.
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use libc::{c_int, c_void};
 use strandline_capture::layout as capture;
 
+use crate::got::redirect;
 use crate::region::region;
 use crate::symbols::{self, call};
 use crate::tls::Quiet;
@@ -27,7 +28,21 @@ static NEW_LINES: AtomicU32 = AtomicU32::new(0);
 
 /// From now on the first running frame starts the front.
 pub fn wait_for_python() {
+    let mine: unsafe extern "C" fn() -> c_int = finalize;
+    // Where this works nothing has to be imported for the exit handler while the program runs.
+    FINALIZE_SEEN.store(redirect(&[(&symbols::FINALIZE, mine as usize)]), Relaxed);
     STATE.store(WAITING, Relaxed);
+}
+
+/// Calls of `Py_FinalizeEx` come through `finalize`.
+static FINALIZE_SEEN: AtomicBool = AtomicBool::new(false);
+
+/// In place of `Py_FinalizeEx`: registers the exit handler at the last moment. It runs before
+/// those of the program, when all threads have ended.
+unsafe extern "C" fn finalize() -> c_int {
+    finalizing();
+    // SAFETY: CPython's own function, called as it was called.
+    unsafe { call!(symbols::FINALIZE, fn() -> c_int) }
 }
 
 /// A frame runs on this thread, which holds the GIL and whose state is `tstate`.
@@ -35,7 +50,7 @@ pub fn wait_for_python() {
 pub fn python_runs(tstate: usize) {
     match STATE.load(Relaxed) {
         WAITING => ask(run_front, ASKED, WAITING),
-        EARLY => {
+        EARLY if !FINALIZE_SEEN.load(Relaxed) => {
             // Walking the frames costs more than the rest of a new line: not at each of them.
             let n = NEW_LINES.load(Relaxed).wrapping_add(1);
             NEW_LINES.store(n, Relaxed);
@@ -47,8 +62,7 @@ pub fn python_runs(tstate: usize) {
     }
 }
 
-/// The interpreter is about to shut down: the last chance to see its objects in place.
-pub fn finalizing() {
+fn finalizing() {
     let tstate = python::held_tstate();
     if STATE.load(Relaxed) == EARLY && tstate != 0 && !python::in_importlib(tstate) {
         // SAFETY: the caller of Py_FinalizeEx holds the GIL.

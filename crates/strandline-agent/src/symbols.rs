@@ -84,6 +84,8 @@ symbols! {
     COMPILE c"Py_CompileStringExFlags"
     /// `PyObject *PyEval_EvalCode(PyObject *, PyObject *, PyObject *)`
     EVAL_CODE c"PyEval_EvalCode"
+    /// `int Py_FinalizeEx(void)`, 3.6+
+    FINALIZE c"Py_FinalizeEx"
     /// `PyObject *PyObject_Call(PyObject *, PyObject *, PyObject *)`
     CALL c"PyObject_Call"
     /// `PyObject *PyImport_ImportModule(const char *)`

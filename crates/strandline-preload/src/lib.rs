@@ -3,7 +3,7 @@
 //! It exports the libc functions that the agent takes the place of, and a constructor that
 //! starts the agent. It holds no logic: every function forwards to `strandline-agent`.
 #![no_std]
-#![allow(missing_docs, non_snake_case, clippy::missing_safety_doc)]
+#![allow(missing_docs, clippy::missing_safety_doc)]
 
 mod exec;
 
@@ -62,7 +62,6 @@ forward! {
     fn mremap(old: *mut c_void, old_n: usize, n: usize, flags: c_int, new: *mut c_void) -> *mut c_void = ranges::mremap;
     fn system(command: *const c_char) -> c_int = exec_hooks::system;
     fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void = exec_hooks::popen;
-    fn Py_FinalizeEx() -> c_int = process::finalize;
     fn _exit(status: c_int) -> ! = process::exit_now;
     fn _Exit(status: c_int) -> ! = process::exit_now;
 }

@@ -49,6 +49,7 @@ try:
     profile
 except NameError:
     profile = lambda f: f
+_kept = [b'x' * (700 + _i) for _i in range(int(os.environ['KEPT']))]
 ";
 
 /// The program with a stop before every line of its function.
@@ -67,12 +68,13 @@ fn with_stops(source: &str) -> String {
 }
 
 /// Resident memory at each stop of the program.
-fn readings(python: &Python, script: &Path) -> Vec<i64> {
+fn readings(python: &Python, script: &Path, kept: u32) -> Vec<i64> {
     let mut command = Command::new(&python.path);
     clean(&mut command);
     // The same words, folder, standard files and length of the environment as with strandline.
     command.current_dir(script.parent().unwrap()).arg(script.file_name().unwrap());
     command.env("STOPS", "19");
+    command.env("PYTHONHASHSEED", "0").env("KEPT", kept.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdin.take());
@@ -100,9 +102,9 @@ fn readings(python: &Python, script: &Path) -> Vec<i64> {
 }
 
 /// What the program's lines do when nobody profiles it.
-fn unprofiled(python: &Python, script: &Path, name: &str) -> Vec<Line> {
+fn unprofiled(python: &Python, script: &Path, name: &str, kept: u32) -> Vec<Line> {
     let source = std::fs::read_to_string(example(name)).unwrap();
-    let found = readings(python, script);
+    let found = readings(python, script, kept);
     let body = source.lines().skip_while(|l| !l.starts_with("def function")).skip(1);
     let lines: Vec<&str> = body.take_while(|l| l.starts_with("    ")).collect();
     assert_eq!(lines.len(), found.len(), "{name}: a stop before each line");
@@ -130,37 +132,59 @@ fn line<'a>(report: &'a Report, start: &str) -> &'a Value {
     lines.iter().find(fits).unwrap_or_else(|| panic!("no line {start}"))
 }
 
-/// Every line within 1 MiB or 2 %.
+/// Every line within 1 MiB or 2 % of what the unprofiled program does.
+///
+/// What it does is not one figure: where glibc puts the superseded copies of a growing list, and
+/// so how much of them stays, depends on every block before. On table 5 the same program has
+/// states several MiB apart, one or another by a single block of 700 bytes more on its heap. So
+/// it is run with none to eleven such blocks, and all lines have to be those of one and the same
+/// run.
+const MOST_KEPT: u32 = 12;
+
 fn compare(name: &str, fits: impl Fn((u32, u32)) -> bool) {
     each_of(fits, |python| {
         let file = format!("{name}.py");
         let source = with_stops(&std::fs::read_to_string(example(name)).unwrap());
-        let job = Job::new(python).file(&file, source).env("STOPS", "00").program([&file]);
-        let truth = unprofiled(python, &job.dir.join(&file), name);
+        let job = Job::new(python).file(&file, source).env("STOPS", "00").env("KEPT", "0");
+        let job = job.env("PYTHONHASHSEED", "0").program([&file]);
+        let script = job.dir.join(&file);
         let report = job.report().1;
-        let entry = number(line(&report, "@profile"), "rss_bytes");
-        let mut off = Vec::new();
-        let mut base = None;
-        for plain in &truth {
-            let shown = line(&report, &plain.source);
-            // Where the interpreters stand at entry differs by what site-packages, page cache
-            // and fault-around do; what the lines add does not.
-            let entered = *base.get_or_insert(plain.rss - plain.increment);
-            let both = [
-                ("increment", number(shown, "rss_increment_bytes"), plain.increment),
-                ("above entry", number(shown, "rss_bytes") - entry, plain.rss - entered),
-                ("mem usage", number(shown, "rss_bytes"), plain.rss),
-            ];
-            for (what, ours, theirs) in both {
-                let allowed = (0.02 * theirs.abs() as f64).max(MIB);
-                if (ours - theirs).abs() as f64 > allowed {
-                    let (o, t) = (mib(ours), mib(theirs));
-                    off.push(format!("{}: {what} {o:.3} MiB, unprofiled {t:.3}", plain.source));
-                }
+        let mut all = String::new();
+        for kept in 0..MOST_KEPT {
+            let off = differences(&report, &unprofiled(python, &script, name, kept));
+            if off.is_empty() {
+                return;
+            }
+            all += &format!("\n {kept} blocks kept:\n  {}", off.join("\n  "));
+        }
+        panic!("{name}:{all}");
+    });
+}
+
+/// The lines that are further off.
+fn differences(report: &Report, truth: &[Line]) -> Vec<String> {
+    let entry = number(line(report, "@profile"), "rss_bytes");
+    let mut off = Vec::new();
+    let mut base = None;
+    for plain in truth {
+        let shown = line(report, &plain.source);
+        // Where the interpreters stand at entry differs by what site-packages, page cache
+        // and fault-around do; what the lines add does not.
+        let entered = *base.get_or_insert(plain.rss - plain.increment);
+        let both = [
+            ("increment", number(shown, "rss_increment_bytes"), plain.increment),
+            ("above entry", number(shown, "rss_bytes") - entry, plain.rss - entered),
+            ("mem usage", number(shown, "rss_bytes"), plain.rss),
+        ];
+        for (what, ours, theirs) in both {
+            let allowed = (0.02 * theirs.abs() as f64).max(MIB);
+            if (ours - theirs).abs() as f64 > allowed {
+                let (o, t) = (mib(ours), mib(theirs));
+                off.push(format!("{}: {what} {o:.3} MiB, unprofiled {t:.3}", plain.source));
             }
         }
-        assert!(off.is_empty(), "{name}:\n  {}", off.join("\n  "));
-    });
+    }
+    off
 }
 
 fn named(version: (u32, u32)) -> bool {

@@ -1,0 +1,150 @@
+//! Redirecting calls between loaded libraries: the tables that the dynamic linker filled (GOT).
+//!
+//! Facts: dynamic section, relocations and symbols as in elf.h; PT_GNU_RELRO pages are read-only
+//! once relocated (ld.so(8)).
+
+use libc::{c_char, c_int, c_void};
+
+use crate::memory::PAGE;
+use crate::symbols::Symbol;
+
+struct Redirect<'a> {
+    wanted: &'a [(&'a Symbol, usize)],
+    /// Bit i: entry i was found in some table.
+    found: u32,
+}
+
+/// Points every table entry for one of the symbols to the function beside it. True if each
+/// symbol was in some table.
+pub fn redirect(wanted: &[(&Symbol, usize)]) -> bool {
+    let mut r = Redirect { wanted, found: 0 };
+    // SAFETY: `visit` gets `r`, which outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(visit), &mut r as *mut Redirect as *mut c_void) };
+    r.found == (1 << wanted.len()) - 1
+}
+
+/// `Elf64_Dyn`.
+#[repr(C)]
+struct Dynamic {
+    tag: i64,
+    value: usize,
+}
+
+/// `Elf64_Rela`.
+#[repr(C)]
+struct Relocation {
+    offset: usize,
+    kind: u32,
+    symbol: u32,
+    addend: i64,
+}
+
+/// `Elf64_Sym`.
+#[repr(C)]
+struct ElfSymbol {
+    name: u32,
+    info: u32,
+    value: usize,
+    size: usize,
+}
+
+/// What a loaded object's dynamic section says (elf.h).
+#[derive(Default)]
+struct Tables {
+    strings: usize,
+    symbols: usize,
+    /// Address and bytes of the two relocation tables.
+    relocations: [(usize, usize); 2],
+}
+
+const DT_PLTRELSZ: i64 = 2;
+const DT_STRTAB: i64 = 5;
+const DT_SYMTAB: i64 = 6;
+const DT_RELA: i64 = 7;
+const DT_RELASZ: i64 = 8;
+const DT_JMPREL: i64 = 23;
+const R_64: u32 = 1;
+const R_GLOB_DAT: u32 = 6;
+const R_JUMP_SLOT: u32 = 7;
+
+/// # Safety
+/// `d` is the dynamic section of a loaded object.
+unsafe fn tables(mut d: *const Dynamic) -> Tables {
+    let mut t = Tables::default();
+    // SAFETY: the section ends with an entry of tag 0.
+    unsafe {
+        while (*d).tag != 0 {
+            let value = (*d).value;
+            match (*d).tag {
+                DT_STRTAB => t.strings = value,
+                DT_SYMTAB => t.symbols = value,
+                DT_RELA => t.relocations[0].0 = value,
+                DT_RELASZ => t.relocations[0].1 = value,
+                DT_JMPREL => t.relocations[1].0 = value,
+                DT_PLTRELSZ => t.relocations[1].1 = value,
+                _ => {}
+            }
+            d = d.add(1);
+        }
+    }
+    t
+}
+
+unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
+    // SAFETY: `info` describes a loaded object, whose program headers and dynamic section are
+    // mapped; `data` is the Redirect.
+    unsafe {
+        let info = &*info;
+        let r = &mut *(data as *mut Redirect);
+        let headers = core::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum as usize);
+        let base = info.dlpi_addr as usize;
+        let find = |kind| headers.iter().find(|h| h.p_type == kind);
+        let Some(dynamic) = find(libc::PT_DYNAMIC) else { return 0 };
+        let sealed = find(libc::PT_GNU_RELRO).map_or((0, 0), |h| {
+            let start = base + h.p_vaddr as usize;
+            (start & !(PAGE - 1), start + h.p_memsz as usize)
+        });
+        let t = tables((base + dynamic.p_vaddr as usize) as *const Dynamic);
+        if t.strings < base.max(PAGE) || t.symbols < base.max(PAGE) {
+            // The kernel's own object keeps file addresses and calls nothing.
+            return 0;
+        }
+        for (table, bytes) in t.relocations {
+            let n = bytes / core::mem::size_of::<Relocation>();
+            for i in 0..n {
+                let e = &*(table as *const Relocation).add(i);
+                if [R_64, R_GLOB_DAT, R_JUMP_SLOT].contains(&e.kind) && e.addend == 0 {
+                    let symbol = &*(t.symbols as *const ElfSymbol).add(e.symbol as usize);
+                    let name = (t.strings + symbol.name as usize) as *const c_char;
+                    point(r, core::ffi::CStr::from_ptr(name), base + e.offset, sealed);
+                }
+            }
+        }
+    }
+    0
+}
+
+/// Rewrites the word at `cell` if it is for one of the wanted symbols.
+///
+/// # Safety
+/// `cell` is a relocated word of a loaded object, whose pages `sealed` are read-only.
+unsafe fn point(r: &mut Redirect, name: &core::ffi::CStr, cell: usize, sealed: (usize, usize)) {
+    for (i, (symbol, to)) in r.wanted.iter().enumerate() {
+        if symbol.name() != name {
+            continue;
+        }
+        r.found |= 1 << i;
+        let page = (cell & !(PAGE - 1)) as *mut c_void;
+        let is_sealed = sealed.0 <= cell && cell < sealed.1;
+        // SAFETY: the caller's promise; a sealed page is opened for one store.
+        unsafe {
+            if is_sealed && libc::mprotect(page, PAGE, libc::PROT_READ | libc::PROT_WRITE) != 0 {
+                continue;
+            }
+            *(cell as *mut usize) = *to;
+            if is_sealed {
+                libc::mprotect(page, PAGE, libc::PROT_READ);
+            }
+        }
+    }
+}
