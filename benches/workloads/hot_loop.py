@@ -22,7 +22,7 @@ def hot(n):
         a = (a + 1) & 63
         b = (b + a) & 63
         c = a ^ b
-        d = c - d
+        d = c | d
         e = d & a
         f = e | b
     return a + b + c + d + e + f

@@ -104,8 +104,30 @@ fn program_function() -> &'static core::cell::Cell<usize> {
     &tls::tls().program_trace
 }
 
+/// Offset of `f_lineno` in a frame object.
+static IN_LINENO: AtomicUsize = AtomicUsize::new(0);
+/// Offset of `f_frame` in a frame object; 0 before 3.11.
+static IN_FRAME: AtomicUsize = AtomicUsize::new(0);
+/// Offset of the code object in the frame proper.
+static IN_CODE: AtomicUsize = AtomicUsize::new(0);
+
+/// The case of a hot loop: a line of a traced frame in which nothing happened.
+#[inline(always)]
+fn is_quiet(frame: usize) -> bool {
+    let in_frame = IN_FRAME.load(Relaxed);
+    // SAFETY: a live frame object and its version's offsets, set by `start`.
+    unsafe {
+        let number = *((frame + IN_LINENO.load(Relaxed)) as *const i32);
+        let inner = if in_frame == 0 { frame } else { word(frame + in_frame) };
+        number > 0 && quiet_line(word(inner + IN_CODE.load(Relaxed)), inner, number as u32)
+    }
+}
+
 unsafe extern "C" fn on_event(object: Object, frame: Object, what: c_int, arg: Object) -> c_int {
     let below = program_function().get();
+    if what == LINE && below == 0 && is_quiet(frame as usize) {
+        return 0;
+    }
     let mut status = 0;
     if below != 0 {
         // SAFETY: the trace function that the program installed, with its own object.
@@ -143,9 +165,6 @@ fn on_line(frame: usize) {
         _ => frame,
     };
     let Some(code) = code_of(inner, l) else { return };
-    if number > 0 && quiet_line(code, inner, number as u32) {
-        return;
-    }
     if let Known::Function { index, .. } = marked::known_cached(code) {
         let number = match number {
             n if n > 0 => n as u32,
@@ -324,6 +343,14 @@ pub fn start() -> bool {
     if BELOW.load(Relaxed) != 0 {
         return true;
     }
+    let object = &l.frame.object;
+    let in_code = match &l.frame.interpreter {
+        Some(f) => f.executable,
+        None => object.f_code.unwrap_or(0),
+    };
+    IN_LINENO.store(object.f_lineno as usize, Relaxed);
+    IN_FRAME.store(object.f_frame.unwrap_or(0) as usize, Relaxed);
+    IN_CODE.store(in_code as usize, Relaxed);
     // SAFETY: `interp` is a member of the live thread state.
     let interp = unsafe { word(tstate + l.tstate.interp as usize) };
     if l.version == (2, 7) {
