@@ -1,7 +1,7 @@
 //! Fork: the child goes on in a region of its own.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use strandline_capture::layout as capture;
 
@@ -54,14 +54,9 @@ pub unsafe extern "C" fn after_fork_parent() {
     unsafe { *HELD.0.get() = None };
 }
 
-/// Fork handler, in the child: claims a region and starts from what was in use.
-pub unsafe extern "C" fn after_fork_child() {
-    if !claimed() {
-        return;
-    }
-    let h = &region().head;
-    // Whole-process amounts that go on from where they were.
-    let kept = [
+/// Whole-process amounts that go on in the child from where they were.
+fn amounts(h: &capture::RegionHead) -> [&AtomicI64; 11] {
+    [
         &h.block_bytes,
         &h.arena_resident,
         &h.chunks[0],
@@ -74,7 +69,15 @@ pub unsafe extern "C" fn after_fork_child() {
         &h.arenas,
         &h.maps,
     ]
-    .map(|c| c.load(Relaxed));
+}
+
+/// Fork handler, in the child: claims a region and starts from what was in use.
+pub unsafe extern "C" fn after_fork_child() {
+    if !claimed() {
+        return;
+    }
+    let h = &region().head;
+    let kept = amounts(h).map(|c| c.load(Relaxed));
     // SAFETY: see `Snapshot`; the child has one thread.
     let snapshot = unsafe { &*SNAPSHOT.0.get() };
     let in_use_of = |tag: u32| {
@@ -88,20 +91,7 @@ pub unsafe extern "C" fn after_fork_child() {
     let follow = region::options() & capture::OPTION_FOLLOW != 0;
     region::move_to_child(capture_path(), follow, &in_use_of);
     let h = &region().head;
-    let fields = [
-        &h.block_bytes,
-        &h.arena_resident,
-        &h.chunks[0],
-        &h.chunks[1],
-        &h.chunks[2],
-        &h.chunks_native[0],
-        &h.chunks_native[1],
-        &h.chunks_native[2],
-        &h.arena_mapped,
-        &h.arenas,
-        &h.maps,
-    ];
-    for (field, value) in fields.into_iter().zip(kept) {
+    for (field, value) in amounts(h).into_iter().zip(kept) {
         field.store(value, Relaxed);
     }
     h.in_use.store(IN_USE[0].load(Relaxed) as i64, Relaxed);
