@@ -27,6 +27,31 @@ fn not_replaced() {
     }
 }
 
+/// Calls one of the exec family, which take what to run (a path, a name, a descriptor), arguments
+/// and environment, with the agent in the environment.
+///
+/// # Safety
+/// As the libc function `real`, which takes a `T` first.
+unsafe fn exec<T>(
+    real: &real::Real,
+    what: T,
+    argv: *const *mut c_char,
+    envp: *const *mut c_char,
+) -> c_int {
+    replaced();
+    // SAFETY: libc's function with a longer environment.
+    let status = unsafe {
+        with_names(envp, |envp| {
+            libc_call!(
+                real,
+                fn(what => T, argv => *const *mut c_char, envp => *const *mut c_char) -> c_int
+            )
+        })
+    };
+    not_replaced();
+    status
+}
+
 /// `execve`, and what ends in it.
 ///
 /// # Safety
@@ -36,18 +61,8 @@ pub unsafe fn execve(
     argv: *const *mut c_char,
     envp: *const *mut c_char,
 ) -> c_int {
-    replaced();
-    // SAFETY: libc's execve with a longer environment.
-    let status = unsafe {
-        with_names(envp, |envp| {
-            libc_call!(
-                real::EXECVE,
-                fn(path => *const c_char, argv => *const *mut c_char, envp => *const *mut c_char) -> c_int
-            )
-        })
-    };
-    not_replaced();
-    status
+    // SAFETY: the caller's promise.
+    unsafe { exec(&real::EXECVE, path, argv, envp) }
 }
 
 /// `execvpe`.
@@ -59,18 +74,8 @@ pub unsafe fn execvpe(
     argv: *const *mut c_char,
     envp: *const *mut c_char,
 ) -> c_int {
-    replaced();
-    // SAFETY: libc's execvpe with a longer environment.
-    let status = unsafe {
-        with_names(envp, |envp| {
-            libc_call!(
-                real::EXECVPE,
-                fn(file => *const c_char, argv => *const *mut c_char, envp => *const *mut c_char) -> c_int
-            )
-        })
-    };
-    not_replaced();
-    status
+    // SAFETY: the caller's promise.
+    unsafe { exec(&real::EXECVPE, file, argv, envp) }
 }
 
 /// `fexecve`.
@@ -78,18 +83,8 @@ pub unsafe fn execvpe(
 /// # Safety
 /// As libc's.
 pub unsafe fn fexecve(fd: c_int, argv: *const *mut c_char, envp: *const *mut c_char) -> c_int {
-    replaced();
-    // SAFETY: libc's fexecve with a longer environment.
-    let status = unsafe {
-        with_names(envp, |envp| {
-            libc_call!(
-                real::FEXECVE,
-                fn(fd => c_int, argv => *const *mut c_char, envp => *const *mut c_char) -> c_int
-            )
-        })
-    };
-    not_replaced();
-    status
+    // SAFETY: the caller's promise.
+    unsafe { exec(&real::FEXECVE, fd, argv, envp) }
 }
 
 /// `posix_spawn` (`search` false) and `posix_spawnp` (true).

@@ -6,12 +6,12 @@
 //! would do, but cost two cache lines or a failed store forwarding per block. The descriptor of
 //! a pool is one word: slab address, size class, and how far the pool was touched.
 //!
-//! Everything here runs under the GIL of the interpreter that owns the arena, except `arena_of`.
+//! Everything here runs under the GIL of the interpreter that owns the arena.
 //! Facts: pool_header layout (szidx at 36, 48 bytes; obmalloc.c, the same from 2.7 to 3.15),
 //! 16-byte alignment, 512 bytes at most.
 
 use core::sync::atomic::{
-    AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
 
 use crate::counters;
@@ -473,14 +473,10 @@ pub fn arena_removed(base: usize, bytes: usize) {
 /// Live arenas' base addresses, for membership only: a bit per arena-sized window would do, but
 /// 2.7's arenas are told from other mappings by this alone.
 static ARENAS: crate::map::Map = crate::map::Map::new();
-/// Number of arenas added and not removed.
-static LIVE_ARENAS: AtomicI64 = AtomicI64::new(0);
 
 fn add_arena(base: usize, bytes: usize) {
     let Some(_guard) = lock::lock() else { return };
-    if ARENAS.insert(base as u64 >> 12, (bytes >> 12) as u32) {
-        LIVE_ARENAS.fetch_add(1, Relaxed);
-    }
+    ARENAS.insert(base as u64 >> 12, (bytes >> 12) as u32);
 }
 
 fn remove_arena(base: usize) -> bool {
@@ -488,7 +484,6 @@ fn remove_arena(base: usize) -> bool {
     let known = ARENAS.get(base as u64 >> 12).is_some();
     if known {
         ARENAS.remove(base as u64 >> 12);
-        LIVE_ARENAS.fetch_sub(1, Relaxed);
     }
     known
 }

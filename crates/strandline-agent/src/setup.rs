@@ -1,5 +1,5 @@
 //! Setting up inside the interpreter, once it runs: a pending call that wraps what start-up
-//! unwrapped and runs the front.
+//! unwrapped and makes `profile` a builtin (see [`crate::front`]).
 //!
 //! The pending call is asked for at the first sign of a running frame, which is importlib's
 //! bootstrap, long before the program's first line. What the front allocates is the profiler's.
