@@ -339,10 +339,7 @@ unsafe extern "C" fn native_trace(_: Object, _: Object) -> Object {
 unsafe extern "C" fn native_callback(_: Object, args: Object) -> Object {
     // SAFETY: only the front calls this, with one int.
     let which = unsafe { int_item(args, 0) } as usize;
-    match monitoring::callback(which) {
-        Some((name, f)) => monitoring::method_object(name, f, monitoring::FASTCALL),
-        None => none(),
-    }
+    monitoring::callback(which)
 }
 
 /// (function, sys.monitoring.DISABLE or None)

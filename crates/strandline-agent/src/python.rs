@@ -1,16 +1,15 @@
 //! Reading the interpreter: which thread state, which frame, which line.
 //!
 //! Offsets come from `strandline-cpython`; the hot ones are copied into words of their own.
-//! Nothing here calls into the interpreter but `PyCode_Addr2Line`, which neither allocates nor
-//! needs more than a live code object.
+//! Nothing here calls into the interpreter but to ask for the thread state.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use strandline_capture::layout as capture;
-use strandline_cpython::{Bytecode, CurrentFrame, Layout, Str, DEBUG_OFFSETS_MAX};
+use strandline_cpython::{Bytecode, CurrentFrame, Cursor, Layout, Str, DEBUG_OFFSETS_MAX};
 
 use crate::region::region;
-use crate::symbols::{self, call};
+use crate::symbols;
 
 /// Frames of this interpreter aren't understood.
 pub const NONE: u32 = 0;
@@ -153,9 +152,6 @@ fn set_hot(l: &Layout) {
     } else {
         return;
     }
-    if !symbols::CODE_ADDR2LINE.found() {
-        return;
-    }
     IN_TSTATE.store(in_tstate as usize, Relaxed);
     IN_TSTATE_INTERP.store(l.tstate.interp as usize, Relaxed);
     IN_CFRAME.store(in_cframe as usize, Relaxed);
@@ -287,10 +283,68 @@ pub fn key_of<const KIND: u32>(tstate: usize) -> u64 {
 pub struct Place {
     /// Address of the code object.
     pub code: usize,
-    /// Line number.
-    pub line: u32,
+    /// Bytes into its bytecode; negative: not yet started.
+    offset: i32,
     /// `key` stands for exactly this place.
     pub exact: bool,
+}
+
+impl Place {
+    /// Line number; 0 if it has none.
+    pub fn line(&self) -> u32 {
+        let Some(l) = layout() else { return 0 };
+        self.line_from(&mut Cursor::new(self.first_line(l)), l)
+    }
+
+    /// `line`, which goes on where the last question about this code object ended. The caller
+    /// holds the agent's lock.
+    pub fn line_by_cursor(&self) -> u32 {
+        let Some(l) = layout() else { return 0 };
+        // SAFETY: the lock makes this the only user.
+        let remembered = unsafe { &mut (*CURSORS.0.get())[cursor_slot(self.code)] };
+        if remembered.0 != self.code {
+            *remembered = (self.code, Cursor::new(self.first_line(l)));
+        }
+        self.line_from(&mut remembered.1, l)
+    }
+
+    fn first_line(&self, l: &Layout) -> i32 {
+        // SAFETY: a live code object and its version's offset.
+        unsafe { int(self.code + l.code.firstlineno as usize) }
+    }
+
+    fn line_from(&self, cursor: &mut Cursor, l: &Layout) -> u32 {
+        // SAFETY: a live code object holds a reference to its table, a `bytes` object that
+        // doesn't change.
+        let table = unsafe {
+            let table = word(self.code + l.code.linetable as usize);
+            let len = word(table + l.bytes.len as usize);
+            core::slice::from_raw_parts((table + l.bytes.data as usize) as *const u8, len)
+        };
+        let line = cursor.line_at(l.code.line_table, self.first_line(l), table, self.offset);
+        line.max(0) as u32
+    }
+}
+
+/// Code objects whose cursor is remembered, by address.
+const REMEMBERED: usize = 64;
+struct Cursors(core::cell::UnsafeCell<[(usize, Cursor); REMEMBERED]>);
+// SAFETY: used under the agent's lock only.
+unsafe impl Sync for Cursors {}
+static CURSORS: Cursors =
+    Cursors(core::cell::UnsafeCell::new([const { (0, Cursor::new(0)) }; REMEMBERED]));
+
+fn cursor_slot(code: usize) -> usize {
+    (code.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58) & (REMEMBERED - 1)
+}
+
+/// The code object at `code` is gone. The caller holds the agent's lock.
+pub fn code_freed(code: usize) {
+    // SAFETY: the lock makes this the only user.
+    let remembered = unsafe { &mut (*CURSORS.0.get())[cursor_slot(code)] };
+    if remembered.0 == code {
+        remembered.0 = 0;
+    }
 }
 
 /// The running code object and line of `tstate`; `None` if no Python frame runs.
@@ -302,7 +356,7 @@ pub fn locate(tstate: usize) -> Option<Place> {
     locate_frame(frame)
 }
 
-/// The code object and line of `frame`, or of the first of its callers that has code.
+/// The code object and instruction of `frame`, or of the first of its callers that has code.
 pub fn locate_frame(frame: usize) -> Option<Place> {
     let l = layout()?;
     if frame == 0 {
@@ -315,7 +369,7 @@ pub fn locate_frame(frame: usize) -> Option<Place> {
             (code, int(frame + IN_FRAME_INSTR.load(Relaxed)))
         };
         let offset = lasti.wrapping_mul(l.frame.object.lasti_unit as i32);
-        return Some(Place { code, line: line_at(code, offset), exact: lasti < 0xf_fff0 });
+        return Some(Place { code, offset, exact: lasti < 0xf_fff0 });
     };
     let mut frame = frame;
     let mut exact = true;
@@ -336,7 +390,7 @@ pub fn locate_frame(frame: usize) -> Option<Place> {
                 Bytecode::Object(_) => return None,
             };
             let offset = instr.wrapping_sub(start) as isize;
-            return Some(Place { code, line: line_at(code, offset as i32), exact });
+            return Some(Place { code, offset: offset as i32, exact });
         }
         exact = false;
         // SAFETY: as above.
@@ -361,13 +415,6 @@ fn is_code(address: usize, l: &Layout) -> bool {
     // SAFETY: `address` is an object that a frame holds a reference to.
     let kind = unsafe { word(address + l.object.type_ as usize) };
     kind == symbols::CODE_TYPE.address()
-}
-
-fn line_at(code: usize, offset: i32) -> u32 {
-    // SAFETY: `code` is a live code object; PyCode_Addr2Line (Objects/codeobject.c) reads its
-    // line table and allocates nothing.
-    let line = unsafe { call!(symbols::CODE_ADDR2LINE, fn(code => usize, offset => i32) -> i32) };
-    line.max(0) as u32
 }
 
 /// True if a frame of the import system runs on `tstate`, at whatever depth.

@@ -25,6 +25,8 @@ const ASKED_EXIT: u32 = 4;
 const DONE: u32 = 5;
 static STATE: AtomicU32 = AtomicU32::new(IDLE);
 static NEW_LINES: AtomicU32 = AtomicU32::new(0);
+/// `NEW_LINES` at which to look again whether the imports are over.
+static LOOK_AT: AtomicU32 = AtomicU32::new(16);
 
 /// From now on the first running frame starts the front.
 pub fn wait_for_python() {
@@ -51,11 +53,16 @@ pub fn python_runs(tstate: usize) {
     match STATE.load(Relaxed) {
         WAITING => ask(run_front, ASKED, WAITING),
         EARLY if !FINALIZE_SEEN.load(Relaxed) => {
-            // Walking the frames costs more than the rest of a new line: not at each of them.
+            // Walking the frames costs more than the rest of a new line: not at each of them,
+            // and the more rarely the longer the imports take.
             let n = NEW_LINES.load(Relaxed).wrapping_add(1);
             NEW_LINES.store(n, Relaxed);
-            if n % 16 == 0 && !python::in_importlib(tstate) {
-                ask(watch_exit, ASKED_EXIT, EARLY);
+            if n >= LOOK_AT.load(Relaxed) {
+                if python::in_importlib(tstate) {
+                    LOOK_AT.store(n.wrapping_add((n / 8).clamp(16, 256)), Relaxed);
+                } else {
+                    ask(watch_exit, ASKED_EXIT, EARLY);
+                }
             }
         }
         _ => {}

@@ -165,7 +165,7 @@ fn resolve(tstate: usize, flags: u32) -> Option<(u32, bool)> {
     };
     let known = CODE_BY_ADDRESS.get(place.code as u64);
     let code = known.unwrap_or_else(|| code_at(place.code));
-    let site = site(code, place.line);
+    let site = site(code, place.line_by_cursor());
     let tag = tag(site, context, flags);
     drop(guard);
     if known.is_none() && code != 0 {
@@ -376,6 +376,7 @@ fn object_freed(p: usize) {
     if CODE_BY_ADDRESS.get(p as u64).is_some() {
         CODE_BY_ADDRESS.remove(p as u64);
         EPOCH.store(EPOCH.load(Relaxed).wrapping_add(1 << 16), Relaxed);
+        python::code_freed(p);
         crate::lines::code_freed(p);
     }
     if THREAD_STATES.get(p as u64).is_some() {

@@ -62,8 +62,6 @@ symbols! {
     THREAD_STATE_GET_PRIVATE c"_PyThreadState_UncheckedGet"
     /// `PyThreadState *_PyThreadState_Current`, 2.7
     THREAD_STATE_CURRENT c"_PyThreadState_Current"
-    /// `int PyCode_Addr2Line(PyCodeObject *, int)`
-    CODE_ADDR2LINE c"PyCode_Addr2Line"
     /// `PyTypeObject PyCode_Type`
     CODE_TYPE c"PyCode_Type"
     /// `PyTypeObject PyMethodDescr_Type`

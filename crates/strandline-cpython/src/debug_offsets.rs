@@ -334,6 +334,7 @@ fn code(table: &Table<'_>, groups: &Groups, base: &Code) -> Result<Code, DebugOf
         qualname: Some(table.offset(first + 3, "code_object.qualname", 8, size)?),
         firstlineno,
         linetable,
+        line_table: base.line_table,
         code,
         flags: base.flags.filter(|_| front),
         consts: base.consts.filter(|_| front),

@@ -264,6 +264,8 @@ pub struct Code {
     /// `co_lnotab` (up to 3.9) or `co_linetable` (3.10: PEP 626's table; 3.11
     /// and later: the location table): pointer to a `bytes` object.
     pub linetable: u16,
+    /// How its bytes are read.
+    pub line_table: crate::LineTable,
     /// Where the bytecode is.
     pub code: Bytecode,
     /// `co_flags`: C `int`.

@@ -24,10 +24,12 @@ extern crate std;
 
 mod debug_offsets;
 mod layout;
+mod line_table;
 mod tables;
 mod tracing;
 
 pub use debug_offsets::{from_debug_offsets, DebugOffsetsError, DEBUG_OFFSETS_MAX};
 pub use layout::*;
+pub use line_table::{Cursor, LineTable};
 pub use tables::layout;
 pub use tracing::{instrumentation, traced_calls, Instrumentation, TracedCalls};

@@ -39,13 +39,20 @@ pub struct Instrumentation {
     pub bytes: u16,
     /// Opcodes of RESUME in all its forms (Include/opcode.h, Include/opcode_ids.h).
     pub resume: &'static [u8],
+    /// Offset of `tp_vectorcall_offset` in `PyTypeObject` (Include/cpython/object.h), bytes: says
+    /// where in a callable the function is that a call goes to (PEP 590).
+    pub tp_vectorcall_offset: u16,
 }
 
 /// The facts for a version; `None` where there is no such thing, or it was not examined.
 pub fn instrumentation(version: (u8, u8)) -> Option<Instrumentation> {
     match version {
-        (3, 12) => Some(Instrumentation { bytes: 72, resume: &[151, 240] }),
-        (3, 13) => Some(Instrumentation { bytes: 64, resume: &[149, 207, 236] }),
+        (3, 12) => {
+            Some(Instrumentation { bytes: 72, resume: &[151, 240], tp_vectorcall_offset: 56 })
+        }
+        (3, 13) => {
+            Some(Instrumentation { bytes: 64, resume: &[149, 207, 236], tp_vectorcall_offset: 56 })
+        }
         _ => None,
     }
 }

@@ -295,3 +295,51 @@ fn layouts_match_the_interpreters() {
     let ci = std::env::var_os("CI").is_some();
     assert!(!ci || missing.is_empty(), "no interpreter for series {missing:?}");
 }
+
+const LINE_TABLES: &str = include_str!("line_tables.py");
+
+/// One code object's line as `line_tables.py` prints it, against a cursor that goes forward and
+/// one that is new for every question.
+fn check_lines(format: LineTable, step: usize, printed: &str) -> usize {
+    let mut parts = printed.split(' ');
+    let mut part = || parts.next().unwrap_or_else(|| panic!("too short: {printed}"));
+    let first: i32 = part().parse().expect("first line");
+    let hex = part().trim_start_matches('-');
+    let table: Vec<u8> = (0..hex.len() / 2)
+        .map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("hex"))
+        .collect();
+    let wanted: Vec<i32> = part().split(',').map(|line| line.parse().expect("line")).collect();
+    let mut forward = Cursor::new(first);
+    for (i, &line) in wanted.iter().enumerate() {
+        let offset = (i * step) as i32;
+        assert_eq!(forward.line_at(format, first, &table, offset), line, "{offset} of {printed}");
+        if i % 37 == 0 {
+            let anew = Cursor::new(first).line_at(format, first, &table, offset);
+            assert_eq!(anew, line, "{offset} of {printed}");
+        }
+    }
+    assert_eq!(forward.line_at(format, first, &table, 0), wanted[0], "back to the start");
+    wanted.len()
+}
+
+#[test]
+fn lines_are_those_of_the_interpreter() {
+    let mut read = 0;
+    for python in interpreters() {
+        let output = Command::new(&python).args(["-E", "-s", "-c", LINE_TABLES]).output();
+        let output = output.unwrap_or_else(|error| panic!("{}: {error}", python.display()));
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", python.display());
+        let text = String::from_utf8(output.stdout).expect("ASCII");
+        let (version, codes) = text.split_once('\n').expect("a version");
+        let (major, minor) = version.split_once(' ').expect("two numbers");
+        let version = (major.parse().expect("major"), minor.parse().expect("minor"));
+        let Some(layout) = layout(version.0, version.1) else { continue };
+        let step = if version.0 == 2 { 1 } else { 2 };
+        let offsets: usize =
+            codes.lines().map(|line| check_lines(layout.code.line_table, step, line)).sum();
+        assert!(offsets > 10_000, "{}: only {offsets} offsets", python.display());
+        read += 1;
+    }
+    assert!(read > 0, "no interpreter of a known version");
+}

@@ -168,7 +168,7 @@ fn on_line(frame: usize) {
     if let Known::Function { index, .. } = marked::known_cached(code) {
         let number = match number {
             n if n > 0 => n as u32,
-            _ => python::locate_frame(inner).map_or(0, |p| p.line),
+            _ => python::locate_frame(inner).map_or(0, |p| p.line()),
         };
         line(index, code, inner, number);
     }
@@ -256,7 +256,7 @@ unsafe fn traced(
         program_function().set(before);
     }
     let entry = match python::locate_frame(frame) {
-        Some(p) if has_started(frame) => Entry::Resume(p.line),
+        Some(p) if has_started(frame) => Entry::Resume(p.line()),
         _ if nested => Entry::Nested,
         _ => Entry::Call,
     };

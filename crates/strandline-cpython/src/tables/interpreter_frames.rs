@@ -3,6 +3,7 @@
 
 use super::shared::*;
 use crate::layout::*;
+use crate::line_table::LineTable;
 
 /// 3.11.7.
 pub(super) static PY311: Layout = Layout {
@@ -39,6 +40,7 @@ pub(super) static PY311: Layout = Layout {
         qualname: Some(128),
         firstlineno: 72,
         linetable: 136,
+        line_table: LineTable::Locations,
         code: Bytecode::Inline(184),
         flags: Some(48),
         consts: Some(24),
@@ -96,6 +98,7 @@ pub(super) static PY312: Layout = Layout {
         qualname: Some(128),
         firstlineno: 68,
         linetable: 136,
+        line_table: LineTable::Locations,
         code: Bytecode::Inline(192),
         flags: Some(48),
         consts: Some(24),
@@ -150,6 +153,7 @@ pub(super) static PY313: Layout = Layout {
         qualname: Some(128),
         firstlineno: 68,
         linetable: 136,
+        line_table: LineTable::Locations,
         code: Bytecode::Inline(200),
         flags: Some(48),
         consts: Some(24),
@@ -211,6 +215,7 @@ pub(super) static PY314: Layout = Layout {
         qualname: Some(128),
         firstlineno: 68,
         linetable: 136,
+        line_table: LineTable::Locations,
         code: Bytecode::Inline(208),
         flags: Some(48),
         consts: Some(24),
@@ -272,6 +277,7 @@ pub(super) static PY315: Layout = Layout {
         qualname: Some(128),
         firstlineno: 68,
         linetable: 136,
+        line_table: LineTable::Locations,
         code: Bytecode::Inline(208),
         flags: Some(48),
         consts: Some(24),

@@ -3,6 +3,7 @@
 
 use super::shared::*;
 use crate::layout::*;
+use crate::line_table::LineTable;
 
 /// 2.7.18.
 pub(super) static PY27: Layout = Layout {
@@ -38,6 +39,7 @@ pub(super) static PY27: Layout = Layout {
         qualname: None,
         firstlineno: 96,
         linetable: 104,
+        line_table: LineTable::Pairs { signed: false },
         code: Bytecode::Object(32),
         flags: Some(28),
         consts: Some(40),
@@ -100,6 +102,7 @@ pub(super) static PY36: Layout = Layout {
         qualname: None,
         firstlineno: 36,
         linetable: 112,
+        line_table: LineTable::Pairs { signed: true },
         code: Bytecode::Object(40),
         flags: Some(32),
         consts: Some(48),
@@ -151,6 +154,7 @@ pub(super) static PY37: Layout = Layout {
         qualname: None,
         firstlineno: 36,
         linetable: 112,
+        line_table: LineTable::Pairs { signed: true },
         code: Bytecode::Object(40),
         flags: Some(32),
         consts: Some(48),
@@ -202,6 +206,7 @@ pub(super) static PY38: Layout = Layout {
         qualname: None,
         firstlineno: 40,
         linetable: 120,
+        line_table: LineTable::Pairs { signed: true },
         code: Bytecode::Object(48),
         flags: Some(36),
         consts: Some(56),
@@ -253,6 +258,7 @@ pub(super) static PY39: Layout = Layout {
         qualname: None,
         firstlineno: 40,
         linetable: 120,
+        line_table: LineTable::Pairs { signed: true },
         code: Bytecode::Object(48),
         flags: Some(36),
         consts: Some(56),
@@ -318,6 +324,7 @@ pub(super) static PY310: Layout = Layout {
         qualname: None,
         firstlineno: 40,
         linetable: 120,
+        line_table: LineTable::Ranges,
         code: Bytecode::Object(48),
         flags: Some(36),
         consts: Some(56),
