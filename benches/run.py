@@ -51,6 +51,7 @@ HIGH_WATER = (
     "import sys; sys.stderr.write('high %s' % "
     "[l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
 )
+ONE_TABLE = "@profile\ndef f():\n    pass\nf()"
 GROUPS = ["start", "memory", "hot", "workloads", "founding"]
 
 
@@ -211,8 +212,8 @@ class Bench:
         report = json.loads(self.report.read_text())
         return report["processes"][report["main"]]
 
-    def own_fixed(self, python):
-        self.profiled(python, "-c", "pass")[1]()
+    def own_fixed(self, python, program="pass"):
+        self.profiled(python, "-c", program)[1]()
         return self.ledger()["exit"]["profiler_bytes"] / MIB
 
     def kernel_fixed(self, python):
@@ -220,8 +221,9 @@ class Bench:
         pairs = zip(runs["strandline"], runs["plain"])
         return statistics.median(high_water(a) - high_water(b) for a, b in pairs)
 
-    def own_percent(self, python, *words):
-        self.profiled(python, "-c", "pass")[1]()
+    def own_percent(self, python, fixed_program, *words):
+        """What is added to the fixed part, that of `fixed_program`, of the peak in use."""
+        self.profiled(python, "-c", fixed_program)[1]()
         fixed = self.ledger()["exit"]["profiler_bytes"]
         self.profiled(python, *words)[1]()
         process = self.ledger()
@@ -244,7 +246,8 @@ class Bench:
     def founding_ratio(self, python, name):
         plain = self.plain(python, self.example(name, True))
         profiled = self.profiled(python, self.example(name, False))
-        return ratios(rounds([plain, profiled], self.rounds), "strandline")
+        # Short programs: more of them, or start-up's noise is all that is seen.
+        return ratios(rounds([plain, profiled], 4 * self.rounds), "strandline")
 
     def workload(self, name):
         return str(WORKLOADS / (name + ".py"))
@@ -277,10 +280,12 @@ class Bench:
             w1 = [self.workload("w1")] + (["300000"] if self.quick else [])
             founding = self.example("list_deepcopy_del.py", False)
             percent = HEAP_TARGET_PERCENT
-            title = "memory above that, of the peak in use: w1"
-            row(title, percent, lambda p: self.own_percent(p, *w1), "%")
+            title = "memory added to one function with a line table, own ledger"
+            row(title, FIXED_TARGET_MIB, lambda p: self.own_fixed(p, ONE_TABLE), "MiB")
+            title = "memory above the fixed part, of the peak in use: w1"
+            row(title, percent, lambda p: self.own_percent(p, "pass", *w1), "%")
             title = "the same: `list_deepcopy_del.py`"
-            row(title, percent, lambda p: self.own_percent(p, founding), "%")
+            row(title, percent, lambda p: self.own_percent(p, ONE_TABLE, founding), "%")
         if "hot" in groups:
             turns = "1000000" if self.quick else "5000000"
             hot = [self.workload("hot_loop"), turns]

@@ -3,8 +3,10 @@
 //! The chunk's header, in front of the pointer, decides the table: its size doesn't change while
 //! the chunk is in use, so a free looks where the allocation wrote. Below 512 bytes: one `u32`
 //! per 32 bytes (glibc's smallest chunk), size (10 bits) and tag (20 bits). From 512 bytes on:
-//! one 16-byte entry per 512 bytes. An entry is written only by the holder of its chunk, so no
-//! lock is needed. Leaves are a page, made at first use.
+//! one 16-byte entry per 512 bytes. From 128 KiB on: one 16-byte entry per 128 KiB, in which only
+//! one such chunk can start; otherwise a buffer that grows and moves would leave a leaf wherever
+//! it was. An entry is written only by the holder of its chunk, so no lock is needed. Leaves are
+//! a page, made at first use.
 //!
 //! Fact: malloc_chunk's size word at -8, flags PREV_INUSE 1, IS_MMAPPED 2, NON_MAIN_ARENA 4
 //! (glibc malloc/malloc.c).
@@ -16,6 +18,7 @@ use crate::memory::{self, PAGE};
 use crate::shadow::{gib, gib_or_new, Gib};
 
 const LARGE: usize = 512;
+const HUGE: usize = 128 << 10;
 const FLAGS: usize = 7;
 const IS_MMAPPED: usize = 2;
 const NON_MAIN_ARENA: usize = 4;
@@ -26,8 +29,9 @@ pub const THREAD_ARENA: usize = 1;
 /// In a mapping of its own.
 pub const OWN_MAPPING: usize = 2;
 
+/// What is remembered of a chunk of 512 bytes or more.
 #[repr(C)]
-struct LargeEntry {
+pub struct LargeEntry {
     size: AtomicU64,
     tag: AtomicU32,
     spare: AtomicU32,
@@ -83,6 +87,12 @@ fn large_at(leaf: u64, p: usize) -> &'static LargeEntry {
     unsafe { &*(leaf as *const LargeEntry).add((p >> 9) & 0xff) }
 }
 
+#[inline(always)]
+fn huge_at(g: &'static Gib, p: usize) -> &'static LargeEntry {
+    // SAFETY: 13 bits index a table of 2^13.
+    unsafe { g.huge.get_unchecked((p >> 17) & 0x1fff) }
+}
+
 /// A leaf for the table cell that `pick` chooses; 0 if there is no memory.
 #[cold]
 fn make_leaf(p: usize, pick: fn(&Gib, usize) -> &AtomicU64) -> u64 {
@@ -113,14 +123,21 @@ pub fn remember(p: usize, h: Header, n: usize, tag: u32) -> bool {
         }
         small_at(leaf, p).store(tag << 10 | n as u32, Relaxed);
     } else {
-        let mut leaf = gib(p).map_or(0, |g| large_leaf(g, p).load(Relaxed));
-        if leaf == 0 {
-            leaf = make_leaf(p, large_leaf);
+        let e = if h.bytes < HUGE {
+            let mut leaf = gib(p).map_or(0, |g| large_leaf(g, p).load(Relaxed));
             if leaf == 0 {
-                return false;
+                leaf = make_leaf(p, large_leaf);
+                if leaf == 0 {
+                    return false;
+                }
             }
-        }
-        let e = large_at(leaf, p);
+            large_at(leaf, p)
+        } else {
+            let Some(g) = gib_or_new(p) else { return false };
+            let e = huge_at(g, p);
+            g.note_touched(e);
+            e
+        };
         e.size.store(n as u64, Relaxed);
         e.tag.store(tag, Relaxed);
     }
@@ -156,11 +173,15 @@ pub fn take(p: usize) -> Option<Taken> {
         e.store(0, Relaxed);
         Some(Taken { header, tag: value >> 10, size: (value & 0x3ff) as usize })
     } else {
-        let leaf = large_leaf(g, p).load(Relaxed);
-        if leaf == 0 {
-            return None;
-        }
-        let e = large_at(leaf, p);
+        let e = if header.bytes < HUGE {
+            let leaf = large_leaf(g, p).load(Relaxed);
+            if leaf == 0 {
+                return None;
+            }
+            large_at(leaf, p)
+        } else {
+            huge_at(g, p)
+        };
         let tag = e.tag.load(Relaxed);
         if tag == 0 {
             return None;

@@ -6,6 +6,7 @@
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
+use crate::chunks::LargeEntry;
 use crate::memory::{self, PAGE};
 
 const ROOTS: usize = 1 << 17;
@@ -26,6 +27,8 @@ pub struct Gib {
     pub small: [AtomicU64; 1 << 15],
     /// One leaf per 128 KiB: larger chunks.
     pub large: [AtomicU64; 1 << 13],
+    /// One entry per 128 KiB: chunks that are no smaller than that.
+    pub huge: [LargeEntry; 1 << 13],
 }
 
 const _: () = assert!(GIB_PAGES <= 16 * 64);
@@ -62,13 +65,18 @@ pub fn gib_or_new(address: usize) -> Option<&'static Gib> {
 impl Gib {
     /// Stores into one of this structure's own tables and counts the page if it is new.
     pub fn set(&self, cell: &AtomicU64, value: u64) {
-        let page = (cell as *const AtomicU64 as usize - self as *const Gib as usize) / PAGE;
+        self.note_touched(cell);
+        cell.store(value, Relaxed);
+    }
+
+    /// Counts the page of `part`, something in this structure, if it is new.
+    pub fn note_touched<T>(&self, part: &T) {
+        let page = (part as *const T as usize - self as *const Gib as usize) / PAGE;
         if let Some(word) = self.touched.get(page / 64) {
             let bit = 1u64 << (page % 64);
             if word.load(Relaxed) & bit == 0 && word.fetch_or(bit, Relaxed) & bit == 0 {
                 memory::add_resident(PAGE);
             }
         }
-        cell.store(value, Relaxed);
     }
 }
