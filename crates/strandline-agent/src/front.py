@@ -1,71 +1,19 @@
 # strandline's front inside the target: finds out what is to be shown. Runs once, when it is needed,
 # in a namespace of its own, on every CPython from 2.7 on. Nothing is imported; `sys` and the `native_*` functions
-# are given. It never raises into the program.
+# are given. It never raises into the program. Only what a plain decorated function in a file needs is here, since
+# compiling it takes time; the rest is in front_more.py.
 
 
-def _codes(code):
-    found = [code]
-    for const in code.co_consts:
-        if type(const) is CODE:
-            found.extend(_codes(const))
-    return found
-
-
-def _last_line(code):
-    last = code.co_firstlineno
-    for one in _codes(code):
-        if hasattr(one, "co_lines"):
-            numbers = [n for _, _, n in one.co_lines() if n]
-            last = max([last] + numbers)
-        else:
-            line = one.co_firstlineno
-            table = bytearray(one.co_lnotab)
-            for step in table[1::2]:
-                line += step - 256 if step > 127 and sys.version_info >= (3, 6) else step
-                last = max(last, line)
-    return last
+def _more():
+    if not MORE:
+        MORE.append(1)
+        native_more()
 
 
 def _bytes(text):
     if isinstance(text, bytes):
         return text
     return text.encode("utf-8", "replace")
-
-
-def _readable(path):
-    try:
-        open(path).close()
-        return True
-    except Exception:
-        return False
-
-
-def _absolute(path):
-    # Relative names (2.7 to 3.8 scripts) mean the working directory of now, not of the report.
-    if path.startswith(("/", "<")) or "os" not in sys.modules:
-        return ""
-    try:
-        return sys.modules["os"].path.abspath(path)
-    except Exception:
-        return ""
-
-
-def _source(code, names):
-    # Only where no file has it: a zip archive's loader does, and so does linecache.
-    if code.co_filename.startswith("<") and not names:
-        return ""
-    if _readable(code.co_filename):
-        return ""
-    try:
-        loader = names.get("__loader__")
-        if hasattr(loader, "get_source"):
-            return loader.get_source(names.get("__name__")) or ""
-    except Exception:
-        pass
-    try:
-        return "".join(sys.modules["linecache"].cache[code.co_filename][2])
-    except Exception:
-        return ""
 
 
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
@@ -75,15 +23,16 @@ def _mark(code, name, names):
     if code in MARKS:
         return
     MARKS.add(code)
-    index = native_mark(
-        code,
-        code.co_firstlineno,
-        _last_line(code),
-        _bytes(name),
-        _bytes(_absolute(code.co_filename)),
-        _bytes(_source(code, names)),
-        1,
-    )
+    path = source = ""
+    try:
+        open(code.co_filename).close()
+        here = code.co_filename.startswith("/")
+    except Exception:
+        here = False
+    if not here:
+        _more()
+        path, source = _absolute(code.co_filename), _source(code, names)
+    index = native_mark(code, _bytes(name), _bytes(path), _bytes(source), 1)
     if index < 0:
         return
     _listen(code)
@@ -140,44 +89,15 @@ def _tool():
     return number
 
 
-def _functions(thing, depth=0):
-    # The functions behind whatever a decorator may be handed.
-    if depth > 20:
-        return
-    code = getattr(thing, "__code__", None)
-    if type(code) is CODE and not isinstance(thing, type):
-        inner = getattr(thing, "__wrapped__", None)
-        if inner is not None and inner is not thing:
-            for f in _functions(inner, depth + 1):
-                yield f
-        else:
-            yield thing
-        return
-    if isinstance(thing, (staticmethod, classmethod)):
-        for f in _functions(getattr(thing, "__func__", None), depth + 1):
-            yield f
-    elif isinstance(thing, property):
-        for part in (thing.fget, thing.fset, thing.fdel):
-            for f in _functions(part, depth + 1):
-                yield f
-    elif isinstance(thing, type):
-        for value in list(vars(thing).values()):
-            if isinstance(value, (staticmethod, classmethod, property)) or hasattr(value, "__code__"):
-                for f in _functions(value, depth + 1):
-                    yield f
-    else:
-        for name in ("__wrapped__", "func", "__func__", "method"):
-            inner = getattr(thing, name, None)
-            if inner is not None and inner is not thing:
-                for f in _functions(inner, depth + 1):
-                    yield f
-                return
-
-
 def _profile(thing):
     native_quiet(1)
     try:
-        for f in _functions(thing):
+        if type(thing) is type(_more) and not hasattr(thing, "__wrapped__"):
+            found = [thing]
+        else:
+            _more()
+            found = _functions(thing)
+        for f in found:
             name = getattr(f, "__qualname__", None) or f.__name__
             _mark(f.__code__, name, f.__globals__)
     except Exception:
@@ -194,91 +114,15 @@ def profile(func=None, *args, **kwargs):
     return _profile(func)
 
 
-def _matches(pattern, text):
-    # Globs: * and ?, nothing else, since [ and ] don't occur in names.
-    p = t = 0
-    star = mark = -1
-    while t < len(text):
-        if p < len(pattern) and (pattern[p] == "?" or pattern[p] == text[t]):
-            p += 1
-            t += 1
-        elif p < len(pattern) and pattern[p] == "*":
-            star, mark = p, t
-            p += 1
-        elif star >= 0:
-            p, mark = star + 1, mark + 1
-            t = mark
-        else:
-            return False
-    return all(c == "*" for c in pattern[p:])
-
-
-def _qualified(code, names):
-    if hasattr(code, "co_qualname"):
-        return code.co_qualname
-    seen = set()
-
-    def look(space, prefix, depth):
-        for key, value in list(space.items()):
-            value = getattr(value, "__func__", value)
-            if getattr(value, "__code__", None) is code:
-                return getattr(value, "__qualname__", prefix + key)
-            if isinstance(value, property):
-                for part in (value.fget, value.fset, value.fdel):
-                    if getattr(part, "__code__", None) is code:
-                        return prefix + key
-            if isinstance(value, type) and depth < 4 and id(value) not in seen:
-                seen.add(id(value))
-                found = look(vars(value), prefix + key + ".", depth + 1)
-                if found:
-                    return found
-        return None
-
-    return look(names, "", 0) or code.co_name
-
-
-def _own(path):
-    if not LIBRARY:
-        # The front runs before sys.prefix is set.
-        for name in ("prefix", "exec_prefix", "base_prefix", "base_exec_prefix"):
-            LIBRARY.append(getattr(sys, name, sys.prefix) + "/lib")
-    if path.startswith("<") or not path:
-        return False
-    for part in ("/site-packages/", "/dist-packages/"):
-        if part in path:
-            return False
-    return not path.startswith(tuple(LIBRARY))
-
-
-def _consider(code, names):
-    if not code.co_flags & 1 or code.co_name.startswith("<") and code.co_name != "<lambda>":
-        # Without CO_OPTIMIZED it is a module or a class body, not a function.
-        return
-    name = _qualified(code, names)
-    wanted = OPTIONS & 2 and _own(code.co_filename)
-    if not wanted and PATTERNS:
-        module = str(names.get("__name__", ""))
-        spec = getattr(names.get("__spec__"), "name", None)
-        for pattern in PATTERNS:
-            where, colon, what = pattern.rpartition(":")
-            if _matches(what, name) and (
-                not colon or _matches(where, module) or (spec and _matches(where, spec))
-            ):
-                wanted = True
-                break
-    if wanted:
-        _mark(code, name, names)
-
-
 CODE = type(profile.__code__)
 MARKS = set()
+MORE = []
 TOOL = []
-LIBRARY = []
 MONITORING = getattr(sys, "monitoring", None)
 CONSIDERING = bool(OPTIONS & 6)
-PATTERNS = [p for p in PATTERN_TEXT.split("\n") if p]
 BUILTINS["profile"] = profile
 if CONSIDERING:
+    _more()
     native_consider(_consider, MONITORING.DISABLE if MONITORING is not None else None)
     if MONITORING is None:
         native_trace()

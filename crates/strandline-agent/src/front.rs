@@ -19,6 +19,7 @@ use crate::symbols::{self, call, Object};
 use crate::tls::{self, Quiet};
 
 const FRONT: &str = concat!(include_str!("front.py"), "\0");
+const FRONT_MORE: &str = concat!(include_str!("front_more.py"), "\0");
 /// `Py_file_input` (Include/compile.h).
 const FILE_INPUT: c_int = 257;
 /// `METH_VARARGS | METH_KEYWORDS` (Include/methodobject.h).
@@ -214,23 +215,37 @@ unsafe fn front() -> Option<()> {
             fn(patterns.as_ptr() => *const u8, patterns.len() as isize => isize) -> Object
         );
         set(namespace, c"PATTERN_TEXT", text)?;
-        let functions: [(&core::ffi::CStr, Native); 6] = [
+        let functions: [(&core::ffi::CStr, Native); 7] = [
             (c"native_mark", native_mark),
             (c"native_nested", native_nested),
             (c"native_trace", native_trace),
             (c"native_callback", native_callback),
             (c"native_consider", native_consider),
             (c"native_quiet", native_quiet),
+            (c"native_more", native_more),
         ];
         for (name, f) in functions {
             let object = monitoring::method_object(name, f as usize, monitoring::VARARGS);
             set(namespace, name, object)?;
         }
+        run(FRONT, namespace)?;
+        NAMESPACE.store(namespace as usize, Relaxed);
+        Some(())
+    }
+}
+
+/// Compiles `text`, which ends with a NUL, and runs it in `namespace`.
+///
+/// # Safety
+/// The GIL is held, no exception is set, and `namespace` is a live dict.
+unsafe fn run(text: &'static str, namespace: Object) -> Option<()> {
+    // SAFETY: documented API and the caller's promise.
+    unsafe {
         let code = if symbols::COMPILE.found() {
             call!(
                 symbols::COMPILE,
                 fn(
-                    FRONT.as_ptr() => *const u8, c"<strandline>".as_ptr() => *const c_char,
+                    text.as_ptr() => *const u8, c"<strandline>".as_ptr() => *const c_char,
                     FILE_INPUT => c_int, core::ptr::null_mut() => *mut c_void, -1 => c_int
                 ) -> Object
             )
@@ -238,7 +253,7 @@ unsafe fn front() -> Option<()> {
             call!(
                 symbols::COMPILE_27,
                 fn(
-                    FRONT.as_ptr() => *const u8, c"<strandline>".as_ptr() => *const c_char,
+                    text.as_ptr() => *const u8, c"<strandline>".as_ptr() => *const c_char,
                     FILE_INPUT => c_int, core::ptr::null_mut() => *mut c_void
                 ) -> Object
             )
@@ -249,7 +264,6 @@ unsafe fn front() -> Option<()> {
             fn(code => Object, namespace => Object, namespace => Object) -> Object
         ))?;
         call!(symbols::DEC_REF, fn(result => Object));
-        NAMESPACE.store(namespace as usize, Relaxed);
         Some(())
     }
 }
@@ -302,20 +316,34 @@ fn none() -> Object {
     none
 }
 
-/// (code, first line, last line, name, path, source, first line of source) -> index or -1
+/// (code, name, path, source, first line of source) -> index or -1
 unsafe extern "C" fn native_mark(_: Object, args: Object) -> Object {
-    // SAFETY: only the front calls this, with seven arguments of these types.
+    // SAFETY: only the front calls this, with five arguments of these types.
     unsafe {
         let texts = marked::Texts {
-            name: bytes_item(args, 3),
-            path: bytes_item(args, 4),
-            source: bytes_item(args, 5),
-            source_first: int_item(args, 6) as u32,
+            name: bytes_item(args, 1),
+            path: bytes_item(args, 2),
+            source: bytes_item(args, 3),
+            source_first: int_item(args, 4) as u32,
         };
-        let (first, last) = (int_item(args, 1) as u32, int_item(args, 2) as u32);
-        let index = marked::mark(item(args, 0), first, last, &texts);
+        let code = item(args, 0);
+        let (first, last) = python::lines_of(code);
+        let index = marked::mark(code, first, last, &texts);
         new_long(index.map_or(-1, |i| i as i64))
     }
+}
+
+/// (): runs the rest of the front
+unsafe extern "C" fn native_more(_: Object, _: Object) -> Object {
+    // SAFETY: only the front calls this; the function that runs holds its namespace.
+    unsafe {
+        let namespace = call!(symbols::GET_GLOBALS, fn() -> Object);
+        if namespace.is_null() || run(FRONT_MORE, namespace).is_none() {
+            // What needs it fails by name, and the front swallows that.
+            call!(symbols::ERR_CLEAR, fn());
+        }
+    }
+    none()
 }
 
 /// (code, index of the function it is nested in)

@@ -313,16 +313,19 @@ impl Place {
         unsafe { int(self.code + l.code.firstlineno as usize) }
     }
 
-    fn line_from(&self, cursor: &mut Cursor, l: &Layout) -> u32 {
+    fn table(&self, l: &Layout) -> &[u8] {
         // SAFETY: a live code object holds a reference to its table, a `bytes` object that
         // doesn't change.
-        let table = unsafe {
+        unsafe {
             let table = word(self.code + l.code.linetable as usize);
             let len = word(table + l.bytes.len as usize);
             core::slice::from_raw_parts((table + l.bytes.data as usize) as *const u8, len)
-        };
-        let line = cursor.line_at(l.code.line_table, self.first_line(l), table, self.offset);
-        line.max(0) as u32
+        }
+    }
+
+    fn line_from(&self, cursor: &mut Cursor, l: &Layout) -> u32 {
+        let format = l.code.line_table;
+        cursor.line_at(format, self.first_line(l), self.table(l), self.offset).max(0) as u32
     }
 }
 
@@ -415,6 +418,35 @@ fn is_code(address: usize, l: &Layout) -> bool {
     // SAFETY: `address` is an object that a frame holds a reference to.
     let kind = unsafe { word(address + l.object.type_ as usize) };
     kind == symbols::CODE_TYPE.address()
+}
+
+/// First and last line of a code object, those of the code nested in it included.
+pub fn lines_of(code: usize) -> (u32, u32) {
+    let Some(l) = layout() else { return (0, 0) };
+    let first = Place { code, offset: 0, exact: true }.first_line(l).max(0) as u32;
+    (first, last_line(code, l, 0).max(first))
+}
+
+/// Code nested deeper than this isn't looked at.
+const NESTED: u32 = 20;
+
+fn last_line(code: usize, l: &Layout, depth: u32) -> u32 {
+    let place = Place { code, offset: 0, exact: true };
+    let mut last = l.code.line_table.last_line(place.first_line(l), place.table(l)).max(0) as u32;
+    let (Some(consts), true) = (l.code.consts, depth < NESTED) else { return last };
+    // SAFETY: a live code object holds a reference to the tuple of its constants.
+    let (consts, len) = unsafe {
+        let consts = word(code + consts as usize);
+        (consts, word(consts + l.object.tuple_len as usize))
+    };
+    for i in 0..len {
+        // SAFETY: below the tuple's length.
+        let item = unsafe { word(consts + l.object.tuple_items as usize + 8 * i) };
+        if is_code(item, l) {
+            last = last.max(last_line(item, l, depth + 1));
+        }
+    }
+    last
 }
 
 /// True if a frame of the import system runs on `tstate`, at whatever depth.

@@ -62,6 +62,8 @@ symbols! {
     THREAD_STATE_GET_PRIVATE c"_PyThreadState_UncheckedGet"
     /// `PyThreadState *_PyThreadState_Current`, 2.7
     THREAD_STATE_CURRENT c"_PyThreadState_Current"
+    /// `PyObject *PyEval_GetGlobals(void)`, borrowed
+    GET_GLOBALS c"PyEval_GetGlobals"
     /// `PyTypeObject PyCode_Type`
     CODE_TYPE c"PyCode_Type"
     /// `PyTypeObject PyMethodDescr_Type`

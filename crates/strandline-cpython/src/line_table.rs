@@ -20,6 +20,27 @@ pub enum LineTable {
     Locations,
 }
 
+impl LineTable {
+    /// The highest line that the table of a code object names.
+    pub fn last_line(self, first_line: i32, table: &[u8]) -> i32 {
+        let mut at = Cursor::new(first_line);
+        let mut last = first_line;
+        // Every turn reads an entry, or more.
+        while (at.read as usize) < table.len() {
+            let before = at.read;
+            let next = match (self, table.get(before as usize)) {
+                (LineTable::Pairs { .. }, Some(&bytes)) => at.start.saturating_add(bytes as i32),
+                _ => at.end,
+            };
+            last = last.max(at.line_at(self, first_line, table, next));
+            if at.read == before {
+                break;
+            }
+        }
+        last
+    }
+}
+
 /// A place in a line table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
