@@ -37,6 +37,8 @@ pub struct Layout {
     pub object: Object,
     /// `PyFunctionObject`.
     pub function: Function,
+    /// `PyDictObject`.
+    pub dict: Dict,
     /// pymalloc's arenas and pools.
     pub obmalloc: Obmalloc,
     /// File and function names in code objects are byte strings ([`Bytes`])
@@ -386,6 +388,8 @@ pub struct Object {
     pub tp_name: u16,
     /// `tp_flags` in `PyTypeObject`: 8 bytes.
     pub tp_flags: u16,
+    /// `tp_dict` in `PyTypeObject`: pointer; null in static types of 3.12 and later.
+    pub tp_dict: u16,
     /// `ob_size` in `PyTupleObject`: `Py_ssize_t`.
     pub tuple_len: u16,
     /// `ob_item` in `PyTupleObject`: the first item's pointer.
@@ -411,6 +415,49 @@ pub struct Function {
     pub name: u16,
     /// `func_qualname`: object pointer; 3.x.
     pub qualname: Option<u16>,
+}
+
+/// `PyDictObject` and the table that it points to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dict {
+    /// 2.7: a table of slots {hash, key, value}, a null key where there is none
+    /// (Include/dictobject.h).
+    Slots {
+        /// `ma_mask`: number of slots less one.
+        mask: u16,
+        /// `ma_table`: pointer to the slots.
+        table: u16,
+    },
+    /// 3.6 and later: a table of entries in the order of insertion, behind an index.
+    Keys {
+        /// `ma_keys`: pointer to the `PyDictKeysObject`.
+        keys: u16,
+        /// `ma_values`: pointer to the values of a dict that shares its keys, or null.
+        values: u16,
+        /// `dk_nentries` in the keys object: `Py_ssize_t`.
+        entries: u16,
+        /// `dk_indices` in the keys object: the index starts here.
+        indices: u16,
+        /// How long the index is.
+        index: DictIndex,
+        /// The first value, from where `ma_values` points.
+        first_value: u16,
+    },
+}
+
+/// How long the index of a dict's keys object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DictIndex {
+    /// 3.6 to 3.10: `dk_size` at this offset, `Py_ssize_t`: as many numbers of 1, 2, 4 or 8 bytes
+    /// as fit the size (Objects/dict-common.h). Entries are {hash, key, value}.
+    Size(u16),
+    /// 3.11 and later (Include/internal/pycore_dict.h).
+    Log2 {
+        /// `dk_log2_index_bytes`: `uint8_t`, binary logarithm of the index's bytes.
+        bytes: u16,
+        /// `dk_kind`: `uint8_t`, 0 for entries {hash, key, value}, else {key, value}.
+        kind: u16,
+    },
 }
 
 /// pymalloc (Objects/obmalloc.c; from 3.12

@@ -4,11 +4,14 @@
 //! (the command, how it ended). The text ([`text::render`]) and the JSON ([`Run::to_json`]) are
 //! both made from that one value, so they never disagree.
 //!
+//! [`census`] turns a census into text; its JSON is the census as it is.
+//!
 //! This crate starts no process, prints nothing and looks into none; the only thing that it may
 //! read is source files, through the [`Sources`] that the caller hands in.
 
 mod assemble;
 mod block;
+pub mod census;
 mod model;
 mod source;
 pub mod text;

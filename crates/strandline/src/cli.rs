@@ -24,6 +24,61 @@ enum Verb {
     /// Run a program and report the memory of its lines
     #[command(override_usage = USAGE, after_help = EXAMPLES, version)]
     Run(RunOptions),
+    /// Say what every resident byte of a Python process is
+    #[command(override_usage = CENSUS_USAGE, after_help = CENSUS_EXAMPLES, version)]
+    Census(CensusOptions),
+}
+
+const CENSUS_USAGE: &str = "strandline census [OPTIONS] PID
+       strandline census [OPTIONS] --core FILE [--exe FILE]
+       strandline census [OPTIONS] FILE.json [--diff FILE.json]";
+
+const CENSUS_EXAMPLES: &str = "\
+The process needs no preparation, runs no code of strandline's, and is not written to. It stands
+still while its memory is copied (some 150 ms per GiB) and runs on.
+
+Examples:
+  strandline census 4711
+  strandline census 4711 --json -o before.json
+  strandline census before.json --diff after.json
+  strandline census --core core.4711";
+
+/// Options of `census`.
+#[derive(Debug, Args)]
+pub struct CensusOptions {
+    /// A process, or a census that was written with --json
+    #[arg(value_name = "PID|FILE", required_unless_present = "core")]
+    pub target: Option<PathBuf>,
+    /// Read a core file
+    #[arg(long, value_name = "FILE", conflicts_with = "target")]
+    pub core: Option<PathBuf>,
+    /// Executable that the core file is of, if it isn't where it was
+    #[arg(long, value_name = "FILE", requires = "core")]
+    pub exe: Option<PathBuf>,
+    /// Show what changed from the census FILE to this one
+    #[arg(long, value_name = "FILE")]
+    pub diff: Option<PathBuf>,
+    /// Never stop the process; what changes while it is read is counted as torn
+    #[arg(long)]
+    pub no_pause: bool,
+    /// Write the report to FILE, which must not exist, instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Report as JSON
+    #[arg(long, conflicts_with = "diff")]
+    pub json: bool,
+    /// Number of types in the list
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub types: usize,
+    /// Number of arenas whose holders are named
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub pins: usize,
+    /// For how many of the pinning and of the largest objects to look who refers to them
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub paths: usize,
+    /// Show the blocks of the small-object allocator by size
+    #[arg(long)]
+    pub sizes: bool,
 }
 
 const USAGE: &str = "strandline run [OPTIONS] SCRIPT [ARGS]...
@@ -89,6 +144,15 @@ pub enum Program {
 
 /// A command line that makes sense.
 #[derive(Debug)]
+pub enum Command {
+    /// `run`
+    Run(Parsed),
+    /// `census`
+    Census(CensusOptions),
+}
+
+/// What `run` is to do.
+#[derive(Debug)]
 pub struct Parsed {
     /// strandline's own options.
     pub options: RunOptions,
@@ -97,10 +161,13 @@ pub struct Parsed {
 }
 
 /// Parses a whole command line, the name of the command included.
-pub fn parse(words: Vec<OsString>) -> Result<Parsed, clap::Error> {
+pub fn parse(words: Vec<OsString>) -> Result<Command, clap::Error> {
     let is_run = words.get(1).is_some_and(|w| w == "run");
     let (ours, program) = if is_run { divide(&words) } else { (words, Found::Nothing) };
-    let Verb::Run(options) = Cli::try_parse_from(ours)?.verb;
+    let options = match Cli::try_parse_from(ours)?.verb {
+        Verb::Run(options) => options,
+        Verb::Census(options) => return Ok(Command::Census(options)),
+    };
     let patterns: usize = options.functions.iter().map(|p| p.len() + 1).sum();
     if patterns > strandline_capture::layout::MAX_PATTERNS {
         return Err(usage(
@@ -113,7 +180,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, clap::Error> {
             ErrorKind::ArgumentConflict,
             "--python doesn't go with `-- COMMAND`, which names its own interpreter",
         )),
-        Found::Program(program) => Ok(Parsed { options, program }),
+        Found::Program(program) => Ok(Command::Run(Parsed { options, program })),
         Found::Nothing => Err(usage(
             ErrorKind::MissingRequiredArgument,
             "a program is missing: SCRIPT, -m MODULE, -c CODE or -- COMMAND",
@@ -203,7 +270,39 @@ mod tests {
     use super::*;
 
     fn parsed(line: &[&str]) -> Result<Parsed, clap::Error> {
-        parse(["strandline", "run"].iter().chain(line).map(OsString::from).collect())
+        let words = ["strandline", "run"].iter().chain(line).map(OsString::from).collect();
+        match parse(words)? {
+            Command::Run(parsed) => Ok(parsed),
+            Command::Census(_) => panic!("a census came of `run`"),
+        }
+    }
+
+    fn census(line: &[&str]) -> Result<CensusOptions, clap::Error> {
+        let words = ["strandline", "census"].iter().chain(line).map(OsString::from).collect();
+        match parse(words)? {
+            Command::Census(options) => Ok(options),
+            Command::Run(_) => panic!("a run came of `census`"),
+        }
+    }
+
+    #[test]
+    fn a_census_has_one_target() {
+        assert_eq!(census(&["4711"]).unwrap().target, Some("4711".into()));
+        let o = census(&["--core", "c", "--exe", "e", "--json", "-o", "out"]).unwrap();
+        assert_eq!(
+            (o.core, o.exe, o.output),
+            (Some("c".into()), Some("e".into()), Some("out".into()))
+        );
+        assert_eq!(census(&["a.json", "--diff", "b.json"]).unwrap().diff, Some("b.json".into()));
+        for line in [
+            &[][..],
+            &["1", "2"],
+            &["1", "--core", "c"],
+            &["1", "--exe", "e"],
+            &["--pins", "x", "1"],
+        ] {
+            assert_eq!(census(line).unwrap_err().exit_code(), 2, "{line:?}");
+        }
     }
 
     fn program(line: &[&str]) -> Program {

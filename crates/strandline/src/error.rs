@@ -51,12 +51,18 @@ pub enum Error {
     Wait(i32, io::Error),
     #[error("{0}; the report is lost")]
     Capture(#[from] strandline_capture::read::ReadError),
+    #[error("{0}")]
+    Image(#[from] strandline_image::Error),
+    #[error("{}: not a census: {}; give a process id, or a file that `strandline census PID --json` wrote", .0.display(), .1)]
+    CensusFile(PathBuf, String),
+    #[error("the report can't be written to stdout: {}; use -o FILE", reason(.0))]
+    Stdout(io::Error),
     #[error("the report can't be turned into JSON: {0}; leave out --json for the text")]
     Json(String),
 }
 
 /// The operating system's words without Rust's "(os error 2)".
-fn reason(e: &io::Error) -> String {
+pub fn reason(e: &io::Error) -> String {
     let text = e.to_string();
     let end = text.find(" (os error").unwrap_or(text.len());
     text.get(..end).unwrap_or(&text).to_owned()

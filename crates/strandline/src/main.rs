@@ -1,5 +1,5 @@
-//! The `strandline` command: starts a program with the agent inside it, waits for it, and writes
-//! the report.
+//! The `strandline` command. `run` starts a program with the agent inside it, waits for it, and
+//! writes the report; `census` reads the memory of a process or core file and says what it is.
 //!
 //! It parses arguments, finds interpreters, makes the files that it shares with the target, and
 //! passes signals and exit codes through. It knows nothing about memory (that is the agent's
@@ -7,6 +7,7 @@
 //! runs: its own failures before the start end in a one-line error and code 125, and after the
 //! end they leave the program's own code alone.
 
+mod census;
 mod cli;
 mod elf;
 mod error;
@@ -20,10 +21,10 @@ mod target;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let options = match cli::parse(std::env::args_os().collect()) {
-        Ok(options) => options,
+    match cli::parse(std::env::args_os().collect()) {
+        Ok(cli::Command::Run(options)) => run::run(options),
+        Ok(cli::Command::Census(options)) => census::census(&options),
         // Help and version go to stdout with code 0, usage errors to stderr with code 2.
         Err(e) => e.exit(),
-    };
-    run::run(options)
+    }
 }

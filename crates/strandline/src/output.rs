@@ -1,4 +1,4 @@
-//! Where the report goes: stderr, or a file that does not exist yet.
+//! Where the report goes: stderr or stdout, or a file that does not exist yet.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -15,6 +15,8 @@ use crate::error::Error;
 pub enum Output {
     /// Standard error.
     Stderr,
+    /// Standard output.
+    Stdout,
     /// A device.
     Device(PathBuf, File),
     /// A file in the right directory that gets its name when the report is complete.
@@ -77,6 +79,15 @@ impl Output {
                 let mut stderr = io::stderr();
                 let done = stderr.write_all(report.as_bytes()).and_then(|()| stderr.flush());
                 done.map_err(Error::Stderr)
+            }
+            Output::Stdout => {
+                let mut stdout = io::stdout();
+                let done = stdout.write_all(report.as_bytes()).and_then(|()| stdout.flush());
+                match done {
+                    // `strandline census 4711 | head` is no failure.
+                    Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                    done => done.map_err(Error::Stdout),
+                }
             }
             Output::Device(path, mut file) | Output::Named(path, mut file) => {
                 file.write_all(report.as_bytes()).map_err(|e| Error::Output(path, e))

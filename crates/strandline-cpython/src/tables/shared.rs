@@ -31,6 +31,7 @@ pub(super) const OBJECT_36: Object = Object {
     type_: 8,
     tp_name: 24,
     tp_flags: 168,
+    tp_dict: 264,
     tuple_len: 16,
     tuple_items: 24,
     long_tag: 16,
@@ -121,4 +122,37 @@ pub(super) const INTERPRETER_FRAME_313: InterpreterFrame = InterpreterFrame {
     owned_by_generator: 1,
     owned_by_cstack: Some(3),
     owned_by_interpreter: None,
+};
+
+/// Include/dictobject.h, 2.7.
+pub(super) const DICT_27: Dict = Dict::Slots { mask: 32, table: 40 };
+
+/// Include/dictobject.h, Objects/dict-common.h, 3.6 to 3.10.
+pub(super) const DICT_36: Dict = Dict::Keys {
+    keys: 32,
+    values: 40,
+    entries: 32,
+    indices: 40,
+    index: DictIndex::Size(8),
+    first_value: 0,
+};
+
+/// Include/internal/pycore_dict.h, 3.11 and 3.12.
+pub(super) const DICT_311: Dict = Dict::Keys {
+    keys: 32,
+    values: 40,
+    entries: 24,
+    indices: 32,
+    index: DictIndex::Log2 { bytes: 9, kind: 10 },
+    first_value: 0,
+};
+
+/// Include/internal/pycore_dict.h, 3.13: `PyDictValues` begins with four small numbers.
+pub(super) const DICT_313: Dict = Dict::Keys {
+    keys: 32,
+    values: 40,
+    entries: 24,
+    indices: 32,
+    index: DictIndex::Log2 { bytes: 9, kind: 10 },
+    first_value: 8,
 };

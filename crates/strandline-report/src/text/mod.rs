@@ -64,7 +64,7 @@ fn command_line(command: &[String]) -> String {
 }
 
 /// The first `width` characters, and a sign that there are more.
-fn shorten(text: &str, width: usize) -> String {
+pub(crate) fn shorten(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
         None => text.to_owned(),
@@ -72,7 +72,7 @@ fn shorten(text: &str, width: usize) -> String {
 }
 
 /// Text from outside as one line that can't move the terminal's cursor.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let safe = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
     text.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { safe(c) }).collect()
 }
@@ -85,7 +85,7 @@ fn shown_path(file: &str, cwd: Option<&Path>) -> String {
 }
 
 /// `46.375 MiB`. No "-0.000".
-fn mib(bytes: i128) -> String {
+pub(crate) fn mib(bytes: i128) -> String {
     let text = format!("{:.3}", bytes as f64 / (1024.0 * 1024.0));
     let text = if text == "-0.000" { "0.000".to_owned() } else { text };
     format!("{text} MiB")

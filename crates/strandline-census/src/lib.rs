@@ -1,0 +1,25 @@
+//! The census: every resident byte of an image in exactly one class, every block in use with its
+//! type or holder, and what keeps arenas from being given back.
+//!
+//! What this crate never does: it never touches a process (an image is all it knows), never
+//! claims a byte twice, and never hides what it couldn't name: that is a class of its own.
+#![forbid(unsafe_code)]
+
+mod arenas;
+mod chunks;
+mod class;
+mod count;
+mod int_blocks;
+mod mappings;
+mod model;
+mod names;
+mod owners;
+mod paths;
+mod take;
+
+pub use class::{Class, Sums};
+pub use model::{
+    ArenaReport, Census, ClassReport, InterpreterReport, LargeReport, MallocReport, Pin,
+    SizeClassReport, TypeReport, SCHEMA,
+};
+pub use take::{take, Options};

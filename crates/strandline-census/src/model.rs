@@ -1,0 +1,172 @@
+//! What a census says: plain values, serialised as they are.
+
+use serde::{Deserialize, Serialize};
+
+/// Name of the JSON's form; its number is raised when a field changes its meaning or goes.
+pub const SCHEMA: &str = "strandline-census/1";
+
+/// A census.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Census {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The process, if it was a live one.
+    pub pid: Option<i32>,
+    /// Path of its executable as it sees it.
+    pub executable: Option<String>,
+    /// Its command line.
+    pub command_line: Vec<String>,
+    /// How long it stood for this, nanoseconds; `None`: never.
+    pub paused_ns: Option<u64>,
+    /// Resident bytes: the sum of all classes. (In a core file: the bytes that were dumped.)
+    pub rss_bytes: u64,
+    /// What the kernel reported (the sum of smaps' Rss), bytes.
+    pub kernel_rss_bytes: Option<u64>,
+    /// Swapped out, not part of `rss_bytes`.
+    pub swapped_bytes: u64,
+    /// Page tables, not part of `rss_bytes`.
+    pub page_table_bytes: Option<u64>,
+    /// Bytes of private memory that a core file left out.
+    pub left_out_bytes: u64,
+    /// Of `rss_bytes`: what couldn't be named.
+    pub unnamed_bytes: u64,
+    /// Of `rss_bytes`: freed, and kept by an allocator.
+    pub stranded_bytes: u64,
+    /// Every class that has bytes; they add up to `rss_bytes`.
+    pub classes: Vec<ClassReport>,
+    /// The interpreters.
+    pub interpreters: Vec<InterpreterReport>,
+    /// Live objects by type, most bytes first.
+    pub types: Vec<TypeReport>,
+    /// Dead objects on free lists by type, most bytes first.
+    pub free_lists: Vec<TypeReport>,
+    /// Blocks of the small-object allocator by size class.
+    pub size_classes: Vec<SizeClassReport>,
+    /// All arenas by address.
+    pub arenas: Vec<ArenaReport>,
+    /// What keeps the emptiest arenas from being given back.
+    pub pins: Vec<Pin>,
+    /// The largest single objects and buffers.
+    pub largest: Vec<LargeReport>,
+    /// glibc's malloc, if it was found.
+    pub malloc: Option<MallocReport>,
+    /// What was read and can't be right, in words.
+    pub doubts: Vec<String>,
+    /// How many doubts there are, those that aren't in the list included.
+    pub doubt_count: usize,
+}
+
+/// One class.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClassReport {
+    /// Its stable name.
+    pub name: String,
+    /// Resident bytes.
+    pub bytes: u64,
+    /// For people.
+    pub text: String,
+}
+
+/// One CPython of the image.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct InterpreterReport {
+    /// `sys.version`.
+    pub version: String,
+    /// Library or executable.
+    pub module: String,
+    /// Small-object allocators: more than one with sub-interpreters that have their own.
+    pub allocators: usize,
+}
+
+/// Objects of one type.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TypeReport {
+    /// Its name.
+    pub name: String,
+    /// Objects.
+    pub count: u64,
+    /// Bytes of the objects and of their buffers, as allocated.
+    pub bytes: u64,
+    /// Of these: the buffers.
+    pub buffer_bytes: u64,
+}
+
+/// Blocks of one size.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SizeClassReport {
+    /// Size of a block, bytes.
+    pub block_bytes: u32,
+    /// Pools that hold such blocks.
+    pub pools: u64,
+    /// Blocks in use.
+    pub in_use: u64,
+    /// Blocks that are free, in those pools.
+    pub free: u64,
+}
+
+/// One arena.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ArenaReport {
+    /// Its address.
+    pub address: u64,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// Of these: resident.
+    pub resident_bytes: u64,
+    /// In blocks in use.
+    pub live_bytes: u64,
+    /// Blocks in use.
+    pub live_blocks: u64,
+    /// Pools with blocks in use.
+    pub used_pools: u32,
+    /// Free pools.
+    pub free_pools: u32,
+}
+
+/// What keeps an arena.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The arena.
+    pub arena: u64,
+    /// Resident bytes that would come back without it.
+    pub held_bytes: u64,
+    /// Type of the objects that hold it (or of the holder of the buffers that do).
+    pub type_name: String,
+    /// Blocks of this type in the arena.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Who refers to one of them, from a module or a running function down; `None` if nobody was
+    /// found, or nobody was looked for.
+    pub path: Option<String>,
+}
+
+/// A single large object, or buffer of one.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LargeReport {
+    /// Its address.
+    pub address: u64,
+    /// Type of the object, or of the holder of the buffer.
+    pub type_name: String,
+    /// Bytes, as allocated.
+    pub bytes: u64,
+    /// As in [`Pin`].
+    pub path: Option<String>,
+}
+
+/// glibc's malloc.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MallocReport {
+    /// Arenas.
+    pub arenas: usize,
+    /// Chunks in mappings of their own.
+    pub mmapped_chunks: usize,
+    /// Their bytes.
+    pub mmapped_bytes: u64,
+    /// Bytes got from the kernel for heaps.
+    pub heap_bytes: u64,
+    /// Of these: in use.
+    pub in_use_bytes: u64,
+    /// Of these: free.
+    pub free_bytes: u64,
+}

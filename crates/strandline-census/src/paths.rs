@@ -1,0 +1,456 @@
+//! Who refers to an object: a path from a module's global or a running function down to it, found
+//! by searching memory for pointers, level by level, for all wanted objects at once.
+
+use std::collections::{HashMap, HashSet};
+
+use rayon::prelude::*;
+
+use strandline_interpreter::{module_data, values, words, Block, TypeId};
+
+use crate::names::Names;
+use crate::owners::Search;
+
+/// Levels that are searched.
+const LEVELS: usize = 16;
+/// Holders that are followed for each thing.
+const HOLDERS: usize = 3;
+/// Things that are searched for at a time.
+const MOST: usize = 4096;
+/// `ob_size` of a variable-sized object (Include/object.h).
+const OB_SIZE: u64 = 16;
+/// Bytes at the start of a chunk that are searched.
+const SEARCHED: usize = 64 << 20;
+
+/// Something in memory: an object or a buffer, by the address of its block or chunk.
+type Thing = u64;
+
+/// A pointer that was found: where in which thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    /// The thing that holds it.
+    by: Thing,
+    /// Offset of the pointer in it, bytes.
+    at: u64,
+}
+
+/// What stands at an address.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    thing: Thing,
+    block: Block,
+    len: u64,
+}
+
+/// Where a path begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Root {
+    /// A module object.
+    Module,
+    /// Static memory of the interpreter or a library.
+    Static,
+    /// A stack, or the frames of running functions.
+    Running,
+}
+
+/// The search.
+pub struct Paths<'a> {
+    search: &'a Search<'a>,
+    names: Names<'a>,
+    /// Memory of frames and stacks: address and length.
+    running: Vec<(u64, u64)>,
+}
+
+impl<'a> Paths<'a> {
+    /// `running`: ranges of the frame stacks.
+    pub fn new(search: &'a Search<'a>, running: &[(u64, u64)]) -> Self {
+        let mut ranges: Vec<(u64, u64)> = running.to_vec();
+        for thread in search.image.threads() {
+            let Some(sp) = thread.stack_pointer else { continue };
+            if let Some(m) = search.image.mapping_at(sp) {
+                ranges.push((sp & !7, (m.end - (sp & !7)).min(1 << 20)));
+            }
+        }
+        Paths { search, names: Names::new(search.image, search.pythons), running: ranges }
+    }
+
+    fn place(&self, address: u64) -> Option<Place> {
+        for p in self.search.pythons {
+            if let Some(at) = p.blocks.at(address) {
+                let block = p.blocks.block(at);
+                return Some(Place { thing: at.start, block, len: at.size as u64 });
+            }
+        }
+        let (chunk, cell) = self.search.chunks.at(address)?;
+        let block = Block::unpack(cell.load(std::sync::atomic::Ordering::Relaxed));
+        let used = chunk.state().is_used() && address >= chunk.user();
+        used.then(|| Place { thing: chunk.user(), block, len: chunk.usable() })
+    }
+
+    /// Whether a pointer to `address` refers to the thing at `place`: to an object itself, not to
+    /// its GC head; to a buffer anywhere.
+    fn refers(&self, address: u64, place: &Place) -> bool {
+        match place.block {
+            Block::Object(id) => address == place.thing + self.names.front(id),
+            Block::Free | Block::Dead(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Looks through `bytes`, the thing `by` with what it holds, for pointers to `wanted`.
+    fn look(
+        &self,
+        by: Thing,
+        block: Block,
+        bytes: &[u8],
+        wanted: &Wanted,
+        found: &mut Vec<(Thing, Held)>,
+    ) {
+        let mut bytes = bytes;
+        let skip = match block {
+            Block::Object(id) if self.names.is_weak(id) => return,
+            // The links of the GC head refer to neighbours, the type is no holder's business.
+            Block::Object(id) => {
+                let extent = self.names.info(id).map_or(bytes.len(), |info| info.extent(bytes));
+                bytes = &bytes[..extent];
+                Some(self.names.head(id))
+            }
+            Block::Free | Block::Dead(_) => return,
+            _ => None,
+        };
+        for (at, word) in words(0, bytes) {
+            if !wanted.may(word) || skip.is_some_and(|(from, to)| (from..to).contains(&at)) {
+                continue;
+            }
+            let Some(place) = self.place(word) else { continue };
+            if place.thing != by
+                && wanted.things.contains(&place.thing)
+                && self.refers(word, &place)
+            {
+                found.push((place.thing, Held { by, at }));
+            }
+        }
+    }
+
+    /// All pointers in objects and buffers to `wanted`.
+    fn holders(&self, wanted: &Wanted) -> Vec<(Thing, Held)> {
+        let image = self.search.image;
+        let mut all = Vec::new();
+        for p in self.search.pythons {
+            let lists: Vec<Vec<_>> = (0..p.blocks.arenas().len())
+                .into_par_iter()
+                .map(|arena| {
+                    let mut found = Vec::new();
+                    for (at, block, bytes) in p.blocks.of_arena(arena) {
+                        self.look(at.start, block, bytes, wanted, &mut found);
+                    }
+                    found
+                })
+                .collect();
+            all.extend(lists.into_iter().flatten());
+        }
+        for (chunk, block) in self.search.chunks.used() {
+            let len = (chunk.usable() as usize).min(SEARCHED);
+            if let Some(bytes) = image.slice(chunk.user(), len) {
+                self.look(chunk.user(), block, bytes, wanted, &mut all);
+            }
+        }
+        all
+    }
+
+    /// Things that static memory or running functions point to.
+    fn rooted(&self, wanted: &Wanted) -> HashMap<Thing, Root> {
+        let mut roots = HashMap::new();
+        let image = self.search.image;
+        let mut note = |bytes: &[u8], root| {
+            for (_, word) in words(0, bytes) {
+                if !wanted.may(word) {
+                    continue;
+                }
+                let Some(place) = self.place(word) else { continue };
+                if wanted.things.contains(&place.thing) && self.refers(word, &place) {
+                    roots.entry(place.thing).or_insert(root);
+                }
+            }
+        };
+        for &(start, len) in &self.running {
+            if let Some(bytes) = image.slice(start, len as usize) {
+                note(bytes, Root::Running);
+            }
+        }
+        for part in module_data(image) {
+            for (_, bytes) in part.pieces(image) {
+                note(bytes, Root::Static);
+            }
+        }
+        roots
+    }
+
+    /// A path to each of `objects` (addresses inside of their blocks), as text; `None` where
+    /// nobody was found within the levels that are searched.
+    pub fn find(&self, objects: &[u64]) -> Vec<Option<String>> {
+        let places: Vec<Option<Place>> = objects.iter().map(|&o| self.place(o)).collect();
+        let mut above: HashMap<Thing, Vec<Held>> = HashMap::new();
+        let mut roots: HashMap<Thing, Root> = HashMap::new();
+        let mut level: Vec<Thing> = places.iter().flatten().map(|p| p.thing).collect();
+        level.sort_unstable();
+        level.dedup();
+        for _ in 0..LEVELS {
+            if level.is_empty() {
+                break;
+            }
+            let wanted = Wanted::new(&level, |thing| self.place(thing).map_or(0, |p| p.len));
+            let mut found = self.holders(&wanted);
+            // Who tells most comes first: a module, a container. And the same order every time,
+            // whoever found what first.
+            let mut ranks: HashMap<Thing, u8> = HashMap::new();
+            for (_, held) in &found {
+                ranks.entry(held.by).or_insert_with(|| self.rank(held.by));
+            }
+            found.sort_unstable_by_key(|(thing, held)| (*thing, ranks.get(&held.by), *held));
+            for (thing, held) in found {
+                let list = above.entry(thing).or_default();
+                if list.len() < HOLDERS && !list.iter().any(|h| h.by == held.by) {
+                    list.push(held);
+                }
+            }
+            for (thing, root) in self.rooted(&wanted) {
+                roots.entry(thing).or_insert(root);
+            }
+            let mut next: Vec<Thing> = Vec::new();
+            for thing in &level {
+                for held in above.get(thing).into_iter().flatten() {
+                    if self.is_module(held.by) {
+                        roots.insert(held.by, Root::Module);
+                    } else if !above.contains_key(&held.by) && !level.contains(&held.by) {
+                        next.push(held.by);
+                    }
+                }
+            }
+            next.sort_unstable();
+            next.dedup();
+            next.truncate(MOST);
+            level = next;
+            let reached = |p: &Place| self.shortest(p.thing, &above, &roots, true).is_some();
+            if places.iter().flatten().all(reached) {
+                break;
+            }
+        }
+        let text = |p: &Place| {
+            let path = self
+                .shortest(p.thing, &above, &roots, true)
+                .or_else(|| self.shortest(p.thing, &above, &roots, false))?;
+            Some(self.text(&path, &roots, p))
+        };
+        places.iter().map(|p| p.as_ref().and_then(text)).collect()
+    }
+
+    /// How much a holder says of whose its thing is; less is better.
+    fn rank(&self, thing: Thing) -> u8 {
+        match self.place(thing).map(|p| p.block) {
+            Some(Block::Object(id)) => match self.names.of(id).as_str() {
+                "module" => 0,
+                "dict" | "list" | "tuple" | "set" | "deque" => 1,
+                "frame" | "function" | "cell" | "code" | "traceback" => 3,
+                _ => 2,
+            },
+            Some(Block::Owned(_)) => 1,
+            _ => 4,
+        }
+    }
+
+    fn is_module(&self, thing: Thing) -> bool {
+        let block = self.place(thing).map(|p| p.block);
+        matches!(block, Some(Block::Object(id)) if self.names.of(id) == "module")
+    }
+
+    /// The shortest way from `thing` up to a root, the root first. `module`: only to a module.
+    fn shortest(
+        &self,
+        thing: Thing,
+        above: &HashMap<Thing, Vec<Held>>,
+        roots: &HashMap<Thing, Root>,
+        module: bool,
+    ) -> Option<Vec<(Thing, Option<u64>)>> {
+        let mut came: HashMap<Thing, (Thing, u64)> = HashMap::new();
+        let mut seen: HashSet<Thing> = [thing].into();
+        let mut level = vec![thing];
+        while !level.is_empty() {
+            for &t in &level {
+                if roots.get(&t).is_some_and(|&r| !module || r == Root::Module) {
+                    let mut path = vec![(t, None)];
+                    let mut at = t;
+                    while let Some(&(below, offset)) = came.get(&at) {
+                        if let Some(last) = path.last_mut() {
+                            last.1 = Some(offset);
+                        }
+                        path.push((below, None));
+                        at = below;
+                    }
+                    return Some(path);
+                }
+            }
+            let mut next = Vec::new();
+            for &t in &level {
+                for held in above.get(&t).into_iter().flatten() {
+                    let item = came.get(&t).map(|c| c.1);
+                    if self.holds(held.by, t, item) && seen.insert(held.by) {
+                        came.insert(held.by, (t, held.at));
+                        next.push(held.by);
+                    }
+                }
+            }
+            level = next;
+        }
+        None
+    }
+
+    /// False if `by` is a list, `buffer` its array, and the item at offset `item` of that is left
+    /// over from before: an array is longer than its list.
+    fn holds(&self, by: Thing, buffer: Thing, item: Option<u64>) -> bool {
+        let Some(Block::Object(id)) = self.place(by).map(|p| p.block) else { return true };
+        let is_array = matches!(self.place(buffer).map(|p| p.block), Some(Block::Owned(_)));
+        let (true, true, Some(item)) = (is_array, self.names.of(id) == "list", item) else {
+            return true;
+        };
+        let len = self.search.image.word(by + self.names.front(id) + OB_SIZE);
+        len.is_some_and(|len| item / 8 < len)
+    }
+
+    /// The path in Python's own words.
+    fn text(
+        &self,
+        path: &[(Thing, Option<u64>)],
+        roots: &HashMap<Thing, Root>,
+        end: &Place,
+    ) -> String {
+        let root = path.first().and_then(|(thing, _)| roots.get(thing));
+        let mut text = match root {
+            Some(Root::Running) => "a running function".to_owned(),
+            Some(Root::Static) => "the interpreter".to_owned(),
+            _ => String::new(),
+        };
+        // Names of a module's or an instance's dict are attributes.
+        let mut attributes = false;
+        for (i, &(thing, offset)) in path.iter().enumerate() {
+            let Some(place) = self.place(thing) else { continue };
+            match place.block {
+                Block::Object(id) => {
+                    let name = self.names.of(id);
+                    if i == 0 && name == "module" {
+                        text = self.names.module(thing + self.names.front(id));
+                        attributes = true;
+                        continue;
+                    }
+                    let holds_items = matches!(name.as_str(), "dict" | "list" | "set" | "deque");
+                    let inline = name == "dict" && !self.is_buffer(path.get(i + 1));
+                    if thing == end.thing {
+                        text.push_str(&format!(" → {name}"));
+                    } else if let (true, Some(at)) = (inline, offset) {
+                        // A small dict of 2.7 has its table in itself.
+                        let key =
+                            at.checked_sub(8).and_then(|at| self.search.image.word(thing + at));
+                        text.push_str(&self.key_step(id, key, attributes));
+                    } else if name == "tuple" {
+                        let index = self.names.tuple_index(id, offset.unwrap_or(0));
+                        text.push_str(&format!("[{index}]"));
+                    } else if !holds_items || text.is_empty() || text.starts_with("a running") {
+                        text.push_str(&format!(" → {name}"));
+                    }
+                    attributes =
+                        attributes && name == "dict" && !inline || !holds_items && name != "tuple";
+                }
+                Block::Owned(id) if thing == end.thing => {
+                    let last = format!(" → {}", self.names.of(id));
+                    if !text.ends_with(&last) {
+                        text.push_str(&last);
+                    }
+                }
+                Block::Owned(id) => {
+                    let holder = i.checked_sub(1).and_then(|i| path.get(i).copied());
+                    let step =
+                        offset.map(|at| self.buffer_step(id, holder, (thing, at), attributes));
+                    text.push_str(&step.unwrap_or_default());
+                    attributes = false;
+                }
+                _ => text.push_str(" → C"),
+            }
+        }
+        text.trim_start_matches(" → ").to_owned()
+    }
+
+    /// How the item at `at` (buffer, offset) is written; `holder`: who points to the buffer, and
+    /// at which offset of its own.
+    fn buffer_step(
+        &self,
+        owner: TypeId,
+        holder: Option<(Thing, Option<u64>)>,
+        at: (Thing, u64),
+        attributes: bool,
+    ) -> String {
+        let name = self.names.of(owner);
+        if name == "list" {
+            return format!("[{}]", at.1 / 8);
+        }
+        let key = holder.and_then(|(dict, pointer)| {
+            self.names.key_of(owner, dict, pointer?.checked_sub(self.names.front(owner))?, at)
+        });
+        self.key_step(owner, key, attributes)
+    }
+
+    fn is_buffer(&self, step: Option<&(Thing, Option<u64>)>) -> bool {
+        let block = step.and_then(|&(thing, _)| self.place(thing)).map(|p| p.block);
+        matches!(block, Some(Block::Owned(_)))
+    }
+
+    /// How the item under `key` of something of type `owner` is written.
+    fn key_step(&self, owner: TypeId, key: Option<u64>, attributes: bool) -> String {
+        let name = self.names.of(owner);
+        let text = key.and_then(|key| {
+            let p = self.names.python_of(owner)?;
+            let text = values::text(self.search.image, &p.interpreter.layout, key);
+            text.filter(|_| self.names.is_text(key))
+        });
+        match text {
+            Some(text) if attributes => format!(".{text}"),
+            Some(text) => format!("[{text:?}]"),
+            None if name == "dict" => match key.and_then(|key| self.names.number(key)) {
+                Some(number) => format!("[{number}]"),
+                None => "[…]".to_owned(),
+            },
+            None => String::new(),
+        }
+    }
+}
+
+/// What is searched for, with a quick test that most words fail.
+struct Wanted {
+    things: HashSet<Thing>,
+    pages: Vec<u64>,
+}
+
+impl Wanted {
+    fn new(things: &[Thing], len: impl Fn(Thing) -> u64) -> Self {
+        let mut wanted =
+            Wanted { things: things.iter().copied().collect(), pages: vec![0; 1 << 14] };
+        for &thing in things {
+            let last = thing + len(thing).max(1) - 1;
+            // A buffer may be pointed into anywhere; large ones are, at their start.
+            for page in (thing >> 12)..=(last >> 12).min((thing >> 12) + 16) {
+                let (word, bit) = Self::bit(page << 12);
+                wanted.pages[word] |= bit;
+            }
+        }
+        wanted
+    }
+
+    fn bit(address: u64) -> (usize, u64) {
+        let hash = (address >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
+        ((hash >> 6) as usize, 1 << (hash & 63))
+    }
+
+    #[inline]
+    fn may(&self, word: u64) -> bool {
+        let (index, bit) = Self::bit(word);
+        self.pages[index] & bit != 0
+    }
+}

@@ -1,0 +1,280 @@
+//! Taking the census.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use strandline_image::{Image, Source};
+use strandline_interpreter::{find, Block, Doubts, TypeId, NATIVE};
+use strandline_malloc::{Malloc, State};
+
+use crate::arenas;
+use crate::chunks::{Chunks, Python};
+use crate::class::{Class, Sums};
+use crate::count::{name_of, Counts};
+use crate::int_blocks::{IntBlock, IntBlocks};
+use crate::mappings::{Claimed, Rest};
+use crate::model::*;
+use crate::owners::Search;
+use crate::paths::Paths;
+
+/// What to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// For how many of the pinning and of the largest objects it is looked for who refers to
+    /// them. Each level of the search goes over all memory once.
+    pub paths: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { paths: 10 }
+    }
+}
+
+/// Single objects that are named.
+const LARGEST: usize = 10;
+
+/// The largest objects and buffers in chunks.
+fn largest(chunks: &Chunks<'_>, pythons: &[Python<'_>]) -> Vec<LargeReport> {
+    let mut all: Vec<(u64, u64, TypeId)> = Vec::new();
+    for (chunk, block) in chunks.used() {
+        let (Block::Object(id) | Block::Owned(id)) = block else { continue };
+        if id == NATIVE {
+            continue;
+        }
+        all.push((chunk.size(), chunk.user(), id));
+        if all.len() >= 64 * LARGEST {
+            all.sort_unstable_by_key(|&(bytes, address, _)| (std::cmp::Reverse(bytes), address));
+            all.truncate(LARGEST);
+        }
+    }
+    all.sort_unstable_by_key(|&(bytes, address, _)| (std::cmp::Reverse(bytes), address));
+    let report = |(bytes, address, id)| LargeReport {
+        address,
+        type_name: name_of(pythons, id).unwrap_or_default(),
+        bytes,
+        path: None,
+    };
+    all.into_iter().take(LARGEST).map(report).collect()
+}
+
+/// Looks for who refers to the pins and to the largest objects.
+fn name_holders(
+    paths: &Paths<'_>,
+    most: usize,
+    pins: &mut [(Pin, Option<u64>)],
+    largest: &mut [LargeReport],
+) {
+    if most == 0 {
+        return;
+    }
+    let mut wanted = Vec::new();
+    let mut places: Vec<&mut Option<String>> = Vec::new();
+    for (pin, example) in pins.iter_mut().take(most) {
+        if let Some(address) = *example {
+            wanted.push(address);
+            places.push(&mut pin.path);
+        }
+    }
+    for large in largest.iter_mut().take(most) {
+        wanted.push(large.address);
+        places.push(&mut large.path);
+    }
+    for (place, path) in places.into_iter().zip(paths.find(&wanted)) {
+        *place = path;
+    }
+}
+
+/// The chunks' bytes by class, and the objects in them.
+struct OfMalloc {
+    sums: Sums,
+    live: Counts,
+    dead: Counts,
+    /// Free slots of 2.7's blocks without a live object, which could be either's.
+    int_or_float: u64,
+}
+
+fn count_chunks(
+    image: &Image,
+    malloc: &Malloc,
+    chunks: &Chunks<'_>,
+    int_blocks: &HashMap<u64, IntBlock>,
+) -> OfMalloc {
+    let mut of = OfMalloc {
+        sums: Sums::default(),
+        live: Counts::default(),
+        dead: Counts::default(),
+        int_or_float: 0,
+    };
+    let resident = |from, to| image.resident_bytes(from, to);
+    for heap in &malloc.heaps {
+        of.sums.add(Class::MallocOverhead, resident(heap.start, heap.start + heap.head_bytes));
+    }
+    for m in &malloc.mmapped {
+        of.sums.add(Class::MallocOverhead, resident(m.base, m.chunk.start()));
+    }
+    for (chunk, cell) in chunks.all() {
+        let (start, end) = (chunk.start(), chunk.end());
+        let bytes = resident(start, end);
+        if let Some(b) = int_blocks.get(&chunk.user()) {
+            let (live, free) = (IntBlocks::bytes(b.live), IntBlocks::bytes(b.free));
+            // The block is small: it is resident as a whole, or hardly at all.
+            let (live, free) = (live.min(bytes), free.min(bytes.saturating_sub(live)));
+            of.sums.add(Class::Objects, live);
+            of.sums.add(Class::FreeLists, free);
+            of.sums.add(Class::MallocOverhead, bytes - live - free);
+            match b.id {
+                Some(id) => {
+                    of.live.objects(id, b.live, IntBlocks::bytes(b.live));
+                    of.dead.objects(id, b.free, IntBlocks::bytes(b.free));
+                }
+                None => of.int_or_float += b.free,
+            }
+            continue;
+        }
+        let class = match chunk.state() {
+            State::Tcache => Class::MallocThreadCache,
+            State::Fast | State::SmallBin | State::LargeBin | State::Unsorted => Class::MallocBins,
+            State::Top => Class::MallocTop,
+            State::Fencepost => Class::MallocOverhead,
+            State::InUse | State::Mmapped => match Block::unpack(cell.load(Relaxed)) {
+                Block::Object(id) => {
+                    of.live.object(id, chunk.size());
+                    Class::LargeObjects
+                }
+                Block::Owned(id) if id != NATIVE => {
+                    of.live.buffer(id, chunk.size());
+                    Class::LargeBuffers
+                }
+                Block::Dead(id) => {
+                    of.dead.object(id, chunk.size());
+                    Class::FreeLists
+                }
+                _ => Class::MallocInUse,
+            },
+        };
+        of.sums.add(class, bytes);
+    }
+    of
+}
+
+fn malloc_report(malloc: &Malloc) -> Option<MallocReport> {
+    if malloc.arenas.is_empty() {
+        return None;
+    }
+    let totals = malloc.totals();
+    Some(MallocReport {
+        arenas: malloc.arenas.len(),
+        mmapped_chunks: totals.hblks as usize,
+        mmapped_bytes: totals.hblkhd,
+        heap_bytes: totals.arena,
+        in_use_bytes: totals.uordblks,
+        free_bytes: totals.fordblks,
+    })
+}
+
+/// Takes the census of an image.
+pub fn take(image: &Image, options: &Options) -> Census {
+    let mut doubts = Doubts::default();
+    let mut pythons = Vec::new();
+    for (number, interpreter) in find(image, &mut doubts).into_iter().enumerate() {
+        let types = interpreter.types(number);
+        let blocks = strandline_interpreter::Blocks::read(image, &interpreter, &types, &mut doubts);
+        pythons.push(Python { interpreter, types, blocks });
+    }
+    let mut ranges: Vec<(u64, u64)> =
+        pythons.iter().flat_map(|p| p.blocks.arenas().iter().map(|a| (a.start, a.end()))).collect();
+    let malloc = strandline_malloc::read_with(image, &ranges);
+    let chunks = Chunks::read(image, &malloc, &pythons);
+    let mut int_blocks = HashMap::new();
+    if let Some(finder) = IntBlocks::new(image, &pythons) {
+        for (chunk, block) in chunks.used() {
+            if block == Block::Raw {
+                if let Some(b) = finder.at(image, chunk.user(), chunk.usable()) {
+                    int_blocks.insert(chunk.user(), b);
+                }
+            }
+        }
+    }
+    let search = Search { image, pythons: &pythons, chunks: &chunks };
+    search.run();
+
+    let mut found = arenas::count(image, &pythons);
+    let of_malloc = count_chunks(image, &malloc, &chunks, &int_blocks);
+    ranges.extend(malloc.heaps.iter().map(|h| (h.start, h.end)));
+    ranges.extend(malloc.mmapped.iter().map(|m| (m.base, m.chunk.end())));
+    let claimed = Claimed::new(ranges);
+    let mut sums = found.sums;
+    sums.add_all(&of_malloc.sums);
+    let (rest, frames) = Rest::count(image, &claimed);
+    sums.add_all(&rest);
+    let mut largest = largest(&chunks, &pythons);
+    let paths = Paths::new(&search, &frames);
+    name_holders(&paths, options.paths, &mut found.pins, &mut largest);
+    found.live.add_all(&of_malloc.live);
+    found.dead.add_all(&of_malloc.dead);
+
+    let mut free_lists = found.dead.report(&pythons);
+    if of_malloc.int_or_float > 0 {
+        let bytes = IntBlocks::bytes(of_malloc.int_or_float);
+        free_lists.push(TypeReport {
+            name: "int or float".to_owned(),
+            count: of_malloc.int_or_float,
+            bytes,
+            buffer_bytes: 0,
+        });
+        free_lists.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
+    }
+    let mut words: Vec<String> = doubts.list().iter().map(|d| d.to_string()).collect();
+    words.extend(malloc.doubts.iter().take(100).map(|d| format!("malloc: {d}")));
+    let classes = Class::ALL.into_iter().filter(|&c| sums.get(c) > 0);
+    let (pid, paused) = match image.source() {
+        Source::Process { pid, paused } => (Some(*pid), *paused),
+        _ => (None, None),
+    };
+    let usage = |pick: fn(&strandline_image::Usage) -> u64| {
+        let mut all = image.mappings().iter().map(|m| m.usage.as_ref().map(pick));
+        all.try_fold(0, |sum, bytes| bytes.map(|bytes| sum + bytes))
+    };
+    Census {
+        schema: SCHEMA.to_owned(),
+        pid,
+        executable: image.facts().executable.clone(),
+        command_line: image.facts().command_line.clone(),
+        paused_ns: paused.map(|d| d.as_nanos() as u64),
+        rss_bytes: sums.total(),
+        kernel_rss_bytes: usage(|u| u.rss),
+        swapped_bytes: usage(|u| u.swap).unwrap_or(0),
+        page_table_bytes: image.facts().page_table_bytes,
+        left_out_bytes: match image.source() {
+            Source::Core { left_out } => *left_out,
+            _ => 0,
+        },
+        unnamed_bytes: sums.get(Class::Unnamed),
+        stranded_bytes: Class::ALL.iter().filter(|c| c.is_stranded()).map(|&c| sums.get(c)).sum(),
+        classes: classes
+            .map(|c| ClassReport {
+                name: c.name().to_owned(),
+                bytes: sums.get(c),
+                text: c.text().to_owned(),
+            })
+            .collect(),
+        interpreters: pythons
+            .iter()
+            .map(|p| InterpreterReport {
+                version: p.interpreter.version.text.clone(),
+                module: p.interpreter.module.clone(),
+                allocators: p.interpreter.states.len(),
+            })
+            .collect(),
+        types: found.live.report(&pythons),
+        free_lists,
+        size_classes: found.sizes,
+        arenas: found.arenas,
+        pins: found.pins.into_iter().map(|(pin, _)| pin).collect(),
+        largest,
+        malloc: malloc_report(&malloc),
+        doubt_count: doubts.count() + malloc.doubts.len(),
+        doubts: words,
+    }
+}

@@ -1,0 +1,35 @@
+//! How much memory the copy may take.
+
+/// Part of the free memory that is left alone: one in this many.
+const RESERVE: u64 = 10;
+
+/// Bytes that may be used: what the machine and the control group of this process have left, less
+/// a tenth (proc_meminfo(5); memory.max and memory.current of cgroup v2).
+pub fn available() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    let machine = kib.map_or(u64::MAX, |kib| kib * 1024);
+    let free = machine.min(group().unwrap_or(u64::MAX));
+    free - free / RESERVE
+}
+
+fn group() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = own.lines().find_map(|l| l.strip_prefix("0::"))?.trim_matches('/').to_owned();
+    let mut left: Option<u64> = None;
+    // Each group on the way up may have a limit.
+    let mut at = Some(path.as_str());
+    while let Some(group) = at {
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(format!("/sys/fs/cgroup/{group}/{name}")).ok()?;
+            text.trim().parse::<u64>().ok()
+        };
+        if let (Some(most), Some(now)) = (read("memory.max"), read("memory.current")) {
+            let here = most.saturating_sub(now);
+            left = Some(left.map_or(here, |l| l.min(here)));
+        }
+        at = (!group.is_empty()).then(|| group.rsplit_once('/').map_or("", |(up, _)| up));
+    }
+    left
+}

@@ -1,0 +1,209 @@
+//! The image of a live process.
+//!
+//! What is copied is the private memory that can differ from any file: resident pages of
+//! anonymous mappings and of private mappings of files that were written to. All else is read
+//! later, from the files. A page that isn't resident is never read: that would make it resident,
+//! and the process larger than it was.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use crate::copy::{self, Run};
+use crate::error::Error;
+use crate::image::{Facts, Fetch, Image, Source, Thread};
+use crate::mapping::{Mapping, PAGE};
+use crate::stop::{self, Stopped};
+use crate::{memory, pages, smaps};
+
+/// How to read a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Stop it while its memory is copied.
+    pub pause: bool,
+    /// Threads that copy.
+    pub threads: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Options { pause: true, threads: threads.min(8) }
+    }
+}
+
+/// Pages between two runs that are copied as one piece, at most.
+const GAP: u64 = 16;
+
+fn read_text(pid: i32, name: &str) -> Result<String, Error> {
+    let path = PathBuf::from(format!("/proc/{pid}/{name}"));
+    std::fs::read_to_string(&path).map_err(|e| match e.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => Error::Vanished(pid),
+        Some(libc::EACCES | libc::EPERM) => stop::denied(pid),
+        _ => Error::Proc(path, e),
+    })
+}
+
+/// When the process started, clock ticks since the machine did (field 22 of proc_pid_stat(5)).
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// True if `m` can hold bytes that are in no file.
+fn is_copied(m: &Mapping) -> bool {
+    let usage = m.usage.unwrap_or_default();
+    let kernels = matches!(m.path.as_str(), "[vvar]" | "[vvar_vclock]" | "[vsyscall]" | "[vdso]");
+    let private = !m.shared && m.read && !kernels;
+    private && usage.rss > 0 && (usage.anonymous > 0 || m.write)
+}
+
+/// The mappings as they are now, with the state of their pages.
+fn mappings(pid: i32) -> Result<Vec<Mapping>, Error> {
+    let mut mappings = smaps::parse(&read_text(pid, "smaps")?);
+    let path = PathBuf::from(format!("/proc/{pid}/pagemap"));
+    let pagemap = File::open(&path).map_err(|e| match e.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => stop::denied(pid),
+        _ => Error::Proc(path.clone(), e),
+    })?;
+    for m in &mut mappings {
+        let usage = m.usage.unwrap_or_default();
+        // Addresses of the kernel's half ([vsyscall]) have no entries.
+        if usage.rss + usage.swap > 0 && m.end <= 1 << 47 {
+            pages::note(&pagemap, m).map_err(|e| Error::Proc(path.clone(), e))?;
+        }
+    }
+    Ok(mappings)
+}
+
+/// What is to be copied: resident pages, small gaps between them included. A run may span
+/// mappings: what the kernel keeps apart may be one block to an allocator.
+fn runs(mappings: &[Mapping]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for m in mappings.iter().filter(|m| is_copied(m)) {
+        for (from, to) in m.resident.runs() {
+            let (from, to) = (m.start + from as u64 * PAGE, m.start + to as u64 * PAGE);
+            let to = to.min(m.end);
+            match runs.last_mut() {
+                Some(last) if from >= last.end && from - last.end <= GAP * PAGE => {
+                    last.pages.push((from, to));
+                    last.end = to;
+                }
+                _ => runs.push(Run { start: from, end: to, pages: vec![(from, to)] }),
+            }
+        }
+    }
+    runs
+}
+
+/// Reads the memory of process `pid`.
+///
+/// # Errors
+/// See [`Error`]: no such process, no right to read it, no room for the copy.
+pub fn capture(pid: i32, options: &Options) -> Result<Image, Error> {
+    let started = (pid > 0).then(|| start_time(pid)).flatten().ok_or(Error::Missing(pid))?;
+    let before = smaps::parse(&read_text(pid, "smaps")?);
+    if before.is_empty() {
+        return Err(Error::NoMemory(pid));
+    }
+    let needed: u64 =
+        before.iter().filter(|m| is_copied(m)).map(|m| m.usage.unwrap_or_default().rss).sum();
+    // Somewhat more, for what it allocates until it stands.
+    let needed = needed + needed / 16 + (1 << 20);
+    let available = memory::available();
+    if needed > available {
+        return Err(Error::TooLarge { pid, needed, available });
+    }
+    let mut copy = copy::Copy::prepare(pid, needed, options.threads)?;
+
+    let stood = Instant::now();
+    let stopped = if options.pause { Some(Stopped::new(pid)?) } else { None };
+    let mappings = mappings(pid)?;
+    let tids = stop::threads(pid);
+    copy.run(runs(&mappings))?;
+    let registers: Vec<_> =
+        tids.iter().map(|&t| (t, stopped.as_ref().and_then(|s| s.registers(t)))).collect();
+    drop(stopped);
+    let paused = options.pause.then(|| stood.elapsed());
+
+    if start_time(pid) != Some(started) {
+        return Err(Error::Vanished(pid));
+    }
+    let threads = registers.into_iter().map(|(tid, r)| Thread {
+        tid,
+        name: std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm"))
+            .map_or_else(|_| String::new(), |name| name.trim_end().to_owned()),
+        stack_pointer: r.map(|r| r.stack_pointer),
+        tls: r.map(|r| r.tls),
+    });
+    let source = Source::Process { pid, paused };
+    let fetch = fetch(pid, mappings.clone());
+    let image = Image::new(mappings, copy.pieces(), threads.collect(), source, Some(fetch));
+    Ok(image.with_facts(facts(pid)))
+}
+
+fn facts(pid: i32) -> Facts {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmPTE:"));
+    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = words.strip_suffix(b"\0").unwrap_or(&words);
+    Facts {
+        executable: std::fs::read_link(format!("/proc/{pid}/exe"))
+            .ok()
+            .map(|path| path.to_string_lossy().into_owned()),
+        command_line: words
+            .split(|&b| b == 0)
+            .filter(|_| !words.is_empty())
+            .map(|word| String::from_utf8_lossy(word).into_owned())
+            .collect(),
+        page_table_bytes: kib.map(|kib| kib * 1024),
+    }
+}
+
+/// Reads what wasn't copied from the files that are mapped, never from the process.
+fn fetch(pid: i32, mappings: Vec<Mapping>) -> Box<Fetch> {
+    let files: Mutex<HashMap<u64, Option<File>>> = Mutex::default();
+    Box::new(move |address, into| {
+        let after = mappings.partition_point(|m| m.start <= address);
+        let Some(m) = after.checked_sub(1).and_then(|i| mappings.get(i)) else { return false };
+        let Ok(mut files) = files.lock() else { return false };
+        let file = files.entry(m.inode).or_insert_with(|| open(pid, m).ok());
+        let Some(file) = file.as_ref().filter(|_| m.inode != 0 && address < m.end) else {
+            return false;
+        };
+        let mut done = 0;
+        while done < into.len() {
+            let offset = m.offset + (address - m.start) + done as u64;
+            match file.read_at(&mut into[done..], offset) {
+                // Behind the end of the file a mapping has zeros.
+                Ok(0) => {
+                    into[done..].fill(0);
+                    break;
+                }
+                Ok(n) => done += n,
+                Err(_) => return false,
+            }
+        }
+        true
+    })
+}
+
+/// The file behind a mapping: by the mapping itself where that is allowed (root; it works for
+/// deleted files and across mount namespaces), else by its path as the target sees it.
+fn open(pid: i32, m: &Mapping) -> io::Result<File> {
+    let by_mapping = format!("/proc/{pid}/map_files/{:x}-{:x}", m.start, m.end);
+    if let Ok(file) = File::open(by_mapping) {
+        return Ok(file);
+    }
+    let file = File::open(format!("/proc/{pid}/root{}", m.path))?;
+    if file.metadata()?.ino() != m.inode {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "another file by now"));
+    }
+    Ok(file)
+}

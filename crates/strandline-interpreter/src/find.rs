@@ -1,0 +1,77 @@
+//! Finding the interpreters of an image.
+
+use strandline_cpython::{Layout, DEBUG_OFFSETS_MAX};
+use strandline_image::Image;
+
+use crate::modules::{module_data, ModuleData};
+use crate::states::{self, AllocatorState};
+use crate::version::{version_in, Version};
+use crate::{Doubts, Types};
+
+/// A CPython in the image: one library or executable, with all its (sub-)interpreters.
+pub struct Interpreter {
+    /// What it says of itself.
+    pub version: Version,
+    /// Offsets of its structures.
+    pub layout: Layout,
+    /// Path of the library or executable, as the target sees it.
+    pub module: String,
+    /// The allocator states: one, or one for each interpreter with an allocator of its own (3.12).
+    pub states: Vec<AllocatorState>,
+}
+
+/// Addresses of `_PyRuntime` in the module's data: where debug offsets start (3.13 and later).
+pub fn runtimes<'a>(image: &'a Image, module: &'a [ModuleData]) -> impl Iterator<Item = u64> + 'a {
+    let cookie = u64::from_le_bytes(*b"xdebugpy");
+    let all = module.iter().flat_map(|part| part.words(image));
+    all.filter(move |&(_, word)| word == cookie).map(|(address, _)| address)
+}
+
+/// The layout of the interpreter whose version is `version`: from its debug offsets where it has
+/// them, else the table of its series.
+fn layout_of(image: &Image, version: &Version, module: &[ModuleData]) -> Option<Layout> {
+    if version.series >= (3, 13) {
+        for runtime in runtimes(image, module) {
+            let mut table = [0; DEBUG_OFFSETS_MAX];
+            if image.read(runtime, &mut table) {
+                if let Ok(layout) = strandline_cpython::from_debug_offsets(&table) {
+                    return Some(layout);
+                }
+            }
+        }
+    }
+    strandline_cpython::layout(version.series.0, version.series.1).copied()
+}
+
+/// The interpreters of the image. A CPython whose version isn't known is a doubt.
+pub fn find(image: &Image, doubts: &mut Doubts) -> Vec<Interpreter> {
+    let data = module_data(image);
+    let mut found: Vec<Interpreter> = Vec::new();
+    let mut inodes: Vec<u64> = data.iter().map(|part| part.inode).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    for inode in inodes {
+        let module: Vec<ModuleData> = data.iter().filter(|p| p.inode == inode).cloned().collect();
+        let Some(version) = module.iter().find_map(|part| version_in(image, part)) else {
+            continue;
+        };
+        let Some(layout) = layout_of(image, &version, &module) else {
+            doubts.add(version.address, "a CPython of a version that is not known");
+            continue;
+        };
+        found.push(Interpreter {
+            module: module.first().map(|part| part.path.clone()).unwrap_or_default(),
+            states: states::find(image, &module, &layout, doubts),
+            layout,
+            version,
+        });
+    }
+    found
+}
+
+impl Interpreter {
+    /// An empty table of types for this interpreter, the `number`th of its image.
+    pub fn types(&self, number: usize) -> Types {
+        Types::new(self.layout, number)
+    }
+}

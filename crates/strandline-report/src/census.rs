@@ -1,0 +1,368 @@
+//! A census as text: one screen first, then as much as is asked for.
+
+use std::fmt::Write;
+
+use strandline_census::{ArenaReport, Census, Class, ClassReport, TypeReport};
+
+use crate::text::{mib, printable, shorten};
+
+/// Columns of a line.
+const WIDTH: usize = 100;
+/// Cells of a bar.
+const BAR: usize = 24;
+/// Cells of the map of arenas in one line.
+const MAP: usize = 64;
+/// Lines of the map.
+const MAP_LINES: usize = 3;
+
+/// What to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Show {
+    /// Types.
+    pub types: usize,
+    /// Arenas whose holders are named.
+    pub pins: usize,
+    /// Size classes of the small-object allocator.
+    pub sizes: bool,
+}
+
+impl Default for Show {
+    fn default() -> Self {
+        Show { types: 8, pins: 3, sizes: false }
+    }
+}
+
+/// Groups of classes, in the order of the report; the sums of all of them are the whole.
+const GROUPS: [(&str, &[Class]); 5] = [
+    (
+        "in use by Python",
+        &[
+            Class::Objects,
+            Class::Buffers,
+            Class::LargeObjects,
+            Class::LargeBuffers,
+            Class::Frames,
+            Class::NativeBlocks,
+            Class::UnknownBlocks,
+            Class::PoolOverhead,
+            Class::TornPools,
+        ],
+    ),
+    (
+        "freed, kept by an allocator",
+        &[
+            Class::FreeLists,
+            Class::FreeBlocks,
+            Class::FreePools,
+            Class::FreeArenas,
+            Class::MallocThreadCache,
+            Class::MallocBins,
+            Class::MallocTop,
+            Class::StacksUnused,
+        ],
+    ),
+    ("in use by C code", &[Class::MallocInUse, Class::MallocOverhead, Class::Stacks]),
+    (
+        "libraries and files",
+        &[Class::Code, Class::LibraryData, Class::Files, Class::SharedMemory, Class::Kernel],
+    ),
+    ("not named", &[Class::Unnamed]),
+];
+
+/// Rows below this share of the whole are put together.
+const SMALL: f64 = 0.002;
+
+fn class(c: &Census, class: Class) -> Option<&ClassReport> {
+    c.classes.iter().find(|r| r.name == class.name())
+}
+
+fn sum(c: &Census, classes: &[Class]) -> u64 {
+    classes.iter().filter_map(|&k| class(c, k)).map(|r| r.bytes).sum()
+}
+
+fn share(bytes: u64, whole: u64) -> f64 {
+    if whole == 0 {
+        0.0
+    } else {
+        bytes as f64 / whole as f64
+    }
+}
+
+fn bar(share: f64) -> String {
+    let eighths = (share * BAR as f64 * 8.0).round() as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    let rest = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+    bar.push_str(rest);
+    bar
+}
+
+fn row(out: &mut String, indent: &str, text: &str, bytes: u64, whole: u64, with_bar: bool) {
+    let share = share(bytes, whole);
+    let bar = if with_bar { bar(share) } else { String::new() };
+    let text = format!("{indent}{text}");
+    let line = format!("{text:<50}{:>14}{:>8.1} %  {bar}", mib(bytes as i128), share * 100.0);
+    let _ = writeln!(out, "{}", line.trim_end());
+}
+
+fn title(out: &mut String, c: &Census) {
+    let what = match c.pid {
+        Some(pid) => format!("process {pid}"),
+        None => "core file".to_owned(),
+    };
+    let command = if c.command_line.is_empty() {
+        c.executable.clone().unwrap_or_default()
+    } else {
+        c.command_line.join(" ")
+    };
+    let _ = writeln!(out, "Census of {what}: {}", shorten(&printable(&command), WIDTH - 30));
+    let versions: Vec<_> = c
+        .interpreters
+        .iter()
+        .map(|i| {
+            let number = i.version.split(' ').next().unwrap_or_default();
+            let more = if i.allocators > 1 {
+                format!(" ({} interpreters with memory of their own)", i.allocators)
+            } else {
+                String::new()
+            };
+            format!("CPython {number}{more}")
+        })
+        .collect();
+    let found = if versions.is_empty() {
+        "no CPython was found in it".to_owned()
+    } else {
+        versions.join(", ")
+    };
+    let stood = match c.paused_ns {
+        Some(ns) => format!("stood still for {:.0} ms", ns as f64 / 1e6),
+        None if c.pid.is_some() => "read while it ran".to_owned(),
+        None => "as it was dumped".to_owned(),
+    };
+    let _ = writeln!(out, "{found}; {stood}\n");
+}
+
+fn classes(out: &mut String, c: &Census) {
+    let whole = c.rss_bytes;
+    let what = if c.kernel_rss_bytes.is_some() { "resident memory (RSS)" } else { "dumped memory" };
+    row(out, "", what, whole, whole, false);
+    for (name, members) in GROUPS {
+        let bytes = sum(c, members);
+        if bytes == 0 && name != "not named" {
+            continue;
+        }
+        row(out, "  ", name, bytes, whole, true);
+        let mut rows: Vec<&ClassReport> = members.iter().filter_map(|&k| class(c, k)).collect();
+        if rows.len() < 2 {
+            continue;
+        }
+        rows.sort_by_key(|r| std::cmp::Reverse(r.bytes));
+        let (large, small): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|r| share(r.bytes, whole) >= SMALL);
+        for r in large {
+            row(out, "    ", &r.text, r.bytes, whole, false);
+        }
+        let rest: u64 = small.iter().map(|r| r.bytes).sum();
+        if rest > 0 {
+            row(out, "    ", &format!("{} smaller classes", small.len()), rest, whole, false);
+        }
+    }
+    if let Some(kernel) = c.kernel_rss_bytes.filter(|&k| k != whole) {
+        let difference = whole as i128 - kernel as i128;
+        let _ = writeln!(out, "  (the kernel's own sum differs by {difference} bytes)");
+    }
+    for (bytes, text) in [
+        (c.swapped_bytes, "swapped out, not in the sum"),
+        (c.page_table_bytes.unwrap_or(0), "page tables, not in the sum"),
+        (c.left_out_bytes, "left out of the core file"),
+    ] {
+        if bytes > 0 {
+            let _ = writeln!(out, "  {text}: {}", mib(bytes as i128));
+        }
+    }
+}
+
+fn verdict(out: &mut String, c: &Census) {
+    let stranded = GROUPS[1].1;
+    let worst = stranded.iter().filter_map(|&k| class(c, k)).max_by_key(|r| r.bytes);
+    let Some(worst) = worst.filter(|_| share(c.stranded_bytes, c.rss_bytes) >= 0.01) else {
+        let _ = writeln!(out, "\nNearly all of it is in use; allocators keep next to nothing.");
+        return;
+    };
+    let _ = writeln!(
+        out,
+        "\n{} were freed and not given back to the system, mostly {} ({}).",
+        mib(c.stranded_bytes as i128),
+        worst.text,
+        mib(worst.bytes as i128),
+    );
+    let pinned = c.arenas.iter().filter(|a| a.live_bytes > 0 && a.live_bytes * 10 < a.bytes);
+    let (count, live) = pinned.fold((0, 0), |(n, live), a| (n + 1, live + a.live_bytes));
+    if count > 0 && c.arenas.len() > 1 {
+        let _ = writeln!(
+            out,
+            "{count} of {} arenas are less than a tenth full; {} in use keep them from going back.",
+            c.arenas.len(),
+            mib(live as i128),
+        );
+    }
+}
+
+fn types(out: &mut String, title: &str, list: &[TypeReport], most: usize) {
+    if list.is_empty() || most == 0 {
+        return;
+    }
+    let _ = writeln!(out, "\n{title:<50}{:>14}{:>12}{:>16}", "Bytes", "Objects", "In buffers");
+    for t in list.iter().take(most) {
+        let _ = writeln!(
+            out,
+            "  {:<48}{:>14}{:>12}{:>16}",
+            shorten(&printable(&t.name), 47),
+            mib(t.bytes as i128),
+            t.count,
+            mib(t.buffer_bytes as i128),
+        );
+    }
+    if list.len() > most {
+        let _ = writeln!(out, "  ... and {} more", list.len() - most);
+    }
+}
+
+/// How full a group of arenas is, as a cell.
+fn cell(arenas: &[ArenaReport]) -> char {
+    let live: u64 = arenas.iter().map(|a| a.live_bytes).sum();
+    let all: u64 = arenas.iter().map(|a| a.bytes).sum();
+    const CELLS: [char; 9] = ['·', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let step = (share(live, all) * 8.0).ceil() as usize;
+    CELLS[step.min(8)]
+}
+
+fn map(out: &mut String, c: &Census) {
+    if c.arenas.is_empty() {
+        return;
+    }
+    let per_cell = c.arenas.len().div_ceil(MAP * MAP_LINES);
+    let each = if per_cell == 1 { "one" } else { "several" };
+    let _ = writeln!(
+        out,
+        "\nArenas of small objects: {} of {} (a cell is {each}; · empty, █ full)",
+        c.arenas.len(),
+        mib(c.arenas[0].bytes as i128),
+    );
+    let cells: Vec<char> = c.arenas.chunks(per_cell).map(cell).collect();
+    for line in cells.chunks(MAP) {
+        let _ = writeln!(out, "  {}", line.iter().collect::<String>());
+    }
+}
+
+fn pins(out: &mut String, c: &Census, most: usize) {
+    let mut shown: Vec<u64> = Vec::new();
+    for pin in c.pins.iter().filter(|p| p.held_bytes > 0) {
+        if !shown.contains(&pin.arena) {
+            if shown.len() == most {
+                break;
+            }
+            if shown.is_empty() {
+                let _ = writeln!(out, "\nWhat keeps the arenas that hold back most");
+            }
+            shown.push(pin.arena);
+            let held = mib(pin.held_bytes as i128);
+            let _ = writeln!(out, "  arena {:#x} holds back {held}:", pin.arena);
+        }
+        let name = shorten(&printable(&pin.type_name), 47);
+        let path = pin.path.as_deref().map_or_else(String::new, |path| {
+            format!(", one of them: {}", shorten(&printable(path), WIDTH - 40))
+        });
+        let _ = writeln!(out, "    {} × {name}, {} bytes{path}", pin.count, pin.bytes);
+    }
+}
+
+/// Single objects or buffers below this are not worth a line, bytes.
+const LARGE: u64 = 1 << 20;
+
+fn largest(out: &mut String, c: &Census) {
+    let large: Vec<_> = c.largest.iter().filter(|l| l.bytes >= LARGE).collect();
+    if !large.is_empty() {
+        let _ = writeln!(out, "\nLargest single objects");
+    }
+    for l in large {
+        let who = l.path.as_deref().unwrap_or(&l.type_name);
+        let who = shorten(&printable(who), WIDTH - 20);
+        let _ = writeln!(out, "  {:>14}  {who}", mib(l.bytes as i128));
+    }
+}
+
+fn sizes(out: &mut String, c: &Census) {
+    let _ = writeln!(out, "\nBlock size       Pools      In use        Free");
+    for s in &c.size_classes {
+        let _ = writeln!(out, "{:>10}{:>12}{:>12}{:>12}", s.block_bytes, s.pools, s.in_use, s.free);
+    }
+}
+
+/// The census as text.
+pub fn render(c: &Census, show: &Show) -> String {
+    let mut out = String::new();
+    title(&mut out, c);
+    classes(&mut out, c);
+    verdict(&mut out, c);
+    types(&mut out, "Objects by type", &c.types, show.types);
+    types(&mut out, "Dead objects on free lists", &c.free_lists, show.types.min(3));
+    largest(&mut out, c);
+    map(&mut out, c);
+    pins(&mut out, c, show.pins);
+    if show.sizes {
+        sizes(&mut out, c);
+    }
+    if c.doubt_count > 0 {
+        let _ = writeln!(out, "\n{} doubts: something was read that can't be right", c.doubt_count);
+        for d in c.doubts.iter().take(5) {
+            let _ = writeln!(out, "  {d}");
+        }
+    }
+    out
+}
+
+/// What grew and what shrank from one census to a later one.
+pub fn render_diff(a: &Census, b: &Census, most: usize) -> String {
+    let mut out = String::new();
+    let signed = |from: u64, to: u64| to as i128 - from as i128;
+    let plus = |bytes: i128| format!("{}{}", if bytes > 0 { "+" } else { "" }, mib(bytes));
+    let _ = writeln!(
+        out,
+        "Resident memory: {} → {} ({})",
+        mib(a.rss_bytes as i128),
+        mib(b.rss_bytes as i128),
+        plus(signed(a.rss_bytes, b.rss_bytes)),
+    );
+    let _ = writeln!(out, "\n{:<50}{:>14}{:>14}{:>16}", "Class", "Before", "After", "Change");
+    for k in Class::ALL {
+        let (x, y) = (sum(a, &[k]), sum(b, &[k]));
+        if x != y {
+            let change = plus(signed(x, y));
+            let (x, y) = (mib(x as i128), mib(y as i128));
+            let _ = writeln!(out, "{:<50}{x:>14}{y:>14}{change:>16}", k.text());
+        }
+    }
+    let find = |c: &Census, name: &str| {
+        c.types.iter().find(|t| t.name == name).map_or((0, 0), |t| (t.count, t.bytes))
+    };
+    let mut names: Vec<&str> = a.types.iter().chain(&b.types).map(|t| t.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut changes: Vec<(&str, i128, i128)> = names
+        .into_iter()
+        .map(|name| {
+            let ((n, x), (m, y)) = (find(a, name), find(b, name));
+            (name, signed(x, y), signed(n, m))
+        })
+        .filter(|&(_, bytes, count)| bytes != 0 || count != 0)
+        .collect();
+    changes.sort_by_key(|&(name, bytes, _)| (std::cmp::Reverse(bytes.abs()), name));
+    if !changes.is_empty() {
+        let _ = writeln!(out, "\n{:<50}{:>14}{:>14}", "Type", "Objects", "Bytes");
+    }
+    for (name, bytes, count) in changes.iter().take(most) {
+        let name = shorten(&printable(name), 49);
+        let _ = writeln!(out, "{name:<50}{count:>+14}{:>14}", plus(*bytes));
+    }
+    out
+}

@@ -1,0 +1,80 @@
+//! `strandline census`, step by step.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use strandline_census::{take, Census, Options};
+use strandline_image::{capture, from_core, Image};
+use strandline_report::census::{render, render_diff, Show};
+
+use crate::cli::CensusOptions;
+use crate::error::{Error, OUR_FAILURE};
+use crate::output::Output;
+
+/// Takes a census, or reads one, and writes what is asked for. The exit code is 0, or 125.
+pub fn census(options: &CensusOptions) -> ExitCode {
+    match report(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            e.print();
+            ExitCode::from(OUR_FAILURE)
+        }
+    }
+}
+
+fn report(options: &CensusOptions) -> Result<(), Error> {
+    let output = match &options.output {
+        Some(path) => Output::prepare(Some(path))?,
+        None => Output::Stdout,
+    };
+    let text = match text(options) {
+        Ok(text) => text,
+        Err(e) => {
+            output.give_up();
+            return Err(e);
+        }
+    };
+    output.write(&text)
+}
+
+fn text(options: &CensusOptions) -> Result<String, Error> {
+    let census = census_of(options)?;
+    if let Some(later) = &options.diff {
+        return Ok(render_diff(&census, &read(later)?, options.types.max(20)));
+    }
+    if options.json {
+        let json = serde_json::to_string_pretty(&census);
+        return json.map(|text| text + "\n").map_err(|e| Error::Json(e.to_string()));
+    }
+    let show = Show { types: options.types, pins: options.pins, sizes: options.sizes };
+    Ok(render(&census, &show))
+}
+
+fn census_of(options: &CensusOptions) -> Result<Census, Error> {
+    let what = Options { paths: options.paths };
+    if let Some(core) = &options.core {
+        return Ok(take(&from_core(core, options.exe.as_deref())?, &what));
+    }
+    let target = options.target.as_deref().unwrap_or(Path::new(""));
+    match target.to_str().and_then(|text| text.parse::<i32>().ok()) {
+        Some(pid) => Ok(take(&image_of(pid, options)?, &what)),
+        None => read(target),
+    }
+}
+
+fn image_of(pid: i32, options: &CensusOptions) -> Result<Image, Error> {
+    let how = strandline_image::Options { pause: !options.no_pause, ..Default::default() };
+    Ok(capture(pid, &how)?)
+}
+
+/// A census that was written with `--json`.
+fn read(path: &Path) -> Result<Census, Error> {
+    let failed = |reason: String| Error::CensusFile(path.to_owned(), reason);
+    let text = std::fs::read_to_string(path).map_err(|e| failed(crate::error::reason(&e)))?;
+    let census: Census = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;
+    let wanted = strandline_census::SCHEMA;
+    if census.schema != wanted {
+        return Err(failed(format!("its schema is {:?}, not {wanted:?}", census.schema)));
+    }
+    Ok(census)
+}

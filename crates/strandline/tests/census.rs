@@ -1,0 +1,391 @@
+//! `strandline census` of live processes against what the kernel, Python's allocator, the
+//! collector and the C library say of the same moment.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use common::*;
+
+/// A program that has said that it is ready and then stands still.
+struct Standing {
+    child: Child,
+    /// What it wrote to stdout before.
+    said: Vec<String>,
+    dir: Dir,
+}
+
+impl Standing {
+    /// Starts `code`, which ends with a call of `wait()`: that says that all is ready and sleeps
+    /// in a single call into C which allocates nothing.
+    fn start(python: &Python, code: &str) -> Self {
+        let dir = Dir::new();
+        let path = dir.path().join("program.py");
+        let front = "import sys, time, gc\n\
+                     def say(*words):\n\
+                     \x20   sys.stdout.write(' '.join(str(w) for w in words) + '\\n')\n\
+                     \x20   sys.stdout.flush()\n";
+        // The last act: nothing is allocated between what `last` does and the sleep.
+        let end = "\nsleep, forever, last, done = time.sleep, 600, globals().get('last'), None\n\
+                   say('ready')\n\
+                   if last: done = last()\n\
+                   sleep(forever)\n";
+        std::fs::write(&path, format!("{front}{code}{end}")).unwrap();
+        let errors = std::fs::File::create(dir.path().join("stderr")).unwrap();
+        let mut command = Command::new(&python.path);
+        command.arg(&path).stdout(Stdio::piped()).stderr(errors).env_remove("PYTHONMALLOC");
+        let mut child = command.spawn().unwrap();
+        let mut said = Vec::new();
+        let stdout = child.stdout.take().unwrap();
+        for line in BufReader::new(stdout).lines() {
+            let line = line.unwrap();
+            if line == "ready" {
+                break;
+            }
+            said.push(line);
+        }
+        let standing = Standing { child, said, dir };
+        standing.until_it_sleeps();
+        standing
+    }
+
+    /// Waits until the main thread sleeps in `time.sleep` or its like.
+    fn until_it_sleeps(&self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        let mut quiet = 0;
+        let mut before = String::new();
+        for _ in 0..2000 {
+            let now = std::fs::read_to_string(&stat).unwrap_or_default();
+            quiet = if now == before && now.contains(") S ") { quiet + 1 } else { 0 };
+            if quiet > 20 {
+                return;
+            }
+            before = now;
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("the program doesn't come to rest: {}", self.errors());
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn errors(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        let line = self.said.iter().find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {:?}", self.said)).trim().parse().unwrap()
+    }
+
+    /// The census as JSON.
+    fn census(&self) -> Value {
+        let output = Command::new(STRANDLINE)
+            .args(["census", "--json", &self.pid().to_string()])
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && errors.is_empty(), "{errors}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn rss(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix("Rss:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn u(value: &Value, name: &str) -> u64 {
+    value[name].as_u64().unwrap_or_else(|| panic!("no number {name} in {value}"))
+}
+
+fn class(census: &Value, name: &str) -> u64 {
+    let classes = census["classes"].as_array().unwrap();
+    classes.iter().find(|c| c["name"] == name).map_or(0, |c| u(c, "bytes"))
+}
+
+/// Objects of a type.
+fn count(census: &Value, name: &str) -> u64 {
+    let types = census["types"].as_array().unwrap();
+    types.iter().find(|t| t["name"] == name).map_or(0, |t| u(t, "count"))
+}
+
+/// What holds for every census of a program that stands still. `unnamed`: the largest share of
+/// RSS that may be without a name.
+fn check(s: &Standing, census: &Value, unnamed: f64) {
+    let rss = u(census, "rss_bytes");
+    let classes = census["classes"].as_array().unwrap();
+    assert_eq!(classes.iter().map(|c| u(c, "bytes")).sum::<u64>(), rss, "classes add up");
+    assert_eq!(rss, u(census, "kernel_rss_bytes"), "what smaps said at the same moment");
+    assert_eq!(rss, s.rss(), "the census leaves the process as large as it was");
+    assert_eq!(census["doubts"], serde_json::json!([]));
+    assert_eq!(class(census, "python_torn_pools"), 0);
+    assert_eq!(class(census, "unnamed"), u(census, "unnamed_bytes"));
+    let share = u(census, "unnamed_bytes") as f64 / rss as f64;
+    assert!(share <= unnamed, "{:.4} % without a name", share * 100.0);
+    let unknown = class(census, "python_unknown_blocks") as f64 / rss as f64;
+    assert!(unknown <= 0.01, "{:.4} % in blocks whose holder is unknown", unknown * 100.0);
+}
+
+/// A million numbers and what is left of them.
+const NUMBERS: &str = "
+import copy
+x = list(range(1000000))
+y = copy.deepcopy(x)
+del x
+";
+
+#[test]
+fn every_byte_has_a_class() {
+    each(|python| {
+        let s = Standing::start(python, NUMBERS);
+        let census = s.census();
+        check(&s, &census, 0.001);
+        let version = census["interpreters"][0]["version"].as_str().unwrap();
+        assert!(version.starts_with(&format!("{}.{}.", python.version.0, python.version.1)));
+        assert_eq!(census["interpreters"].as_array().unwrap().len(), 1);
+        assert!(count(&census, "int") >= 1_000_000, "{}", count(&census, "int"));
+    });
+}
+
+#[test]
+fn blocks_are_those_of_debugmallocstats() {
+    each_of(
+        |version| version >= (3, 6),
+        |python| {
+            let code = format!("{NUMBERS}\ndel y[::3]\nlast = sys._debugmallocstats\n");
+            let s = Standing::start(python, &code);
+            let census = s.census();
+            check(&s, &census, 0.001);
+            let mut wanted = Vec::new();
+            let mut arenas = None;
+            for line in s.errors().lines() {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                if let ["#", "arenas", "allocated", "current", "=", n] = words[..] {
+                    arenas = n.replace(',', "").parse::<usize>().ok();
+                }
+                let numbers: Vec<u64> = words.iter().map_while(|w| w.parse().ok()).collect();
+                if let ([_, size, pools, used, free], 5) = (&numbers[..], words.len()) {
+                    wanted.push((*size, *pools, *used, *free));
+                }
+            }
+            assert!(wanted.len() > 20, "{}", s.errors());
+            let found: Vec<_> = census["size_classes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|c| (u(c, "block_bytes"), u(c, "pools"), u(c, "in_use"), u(c, "free")))
+                .collect();
+            assert_eq!(found, wanted, "(block size, pools, in use, free)");
+            assert_eq!(Some(census["arenas"].as_array().unwrap().len()), arenas);
+        },
+    );
+}
+
+/// Populations of a known size.
+const POPULATIONS: &str = "
+N = 50000
+class Plain(object):
+    def __init__(self, i):
+        self.i = i
+class Slotted(object):
+    __slots__ = ('i',)
+    def __init__(self, i):
+        self.i = i
+class Text(str): pass
+def count(kind):
+    return sum(1 for o in gc.get_objects() if type(o) is kind)
+keep = [
+    [Plain(i) for i in range(N)],
+    [Slotted(i) for i in range(N)],
+    [{'a': i} for i in range(N)],
+    [(i, i) for i in range(N)],
+    [float(i) + 0.5 for i in range(N)],
+    [{i} for i in range(N)],
+    [Text(i) for i in range(N)],
+    [bytearray(b'x' * 600) for i in range(1000)],
+]
+gc.collect()
+gc.disable()
+";
+
+#[test]
+fn objects_are_counted_by_type() {
+    each(|python| {
+        let s = Standing::start(python, POPULATIONS);
+        let census = s.census();
+        check(&s, &census, 0.001);
+        for name in ["__main__.Plain", "__main__.Slotted", "__main__.Text"] {
+            assert_eq!(count(&census, name), 50_000, "{name}");
+        }
+        for name in ["dict", "tuple", "float", "set"] {
+            let n = count(&census, name);
+            assert!((50_000..60_000 + 50_000).contains(&n), "{n} of {name}");
+        }
+        assert_eq!(count(&census, "bytearray"), 1000);
+        let types = census["types"].as_array().unwrap();
+        let arrays = types.iter().find(|t| t["name"] == "bytearray").unwrap();
+        assert!(u(arrays, "buffer_bytes") >= 600_000, "{arrays}");
+    });
+}
+
+#[test]
+fn objects_of_the_collector_are_all_found() {
+    each(|python| {
+        // What is told is counted before it is told; the list of all objects, its iterator and
+        // the frames of the counting are gone by then.
+        let code = format!(
+            "{POPULATIONS}
+names = ('list', 'dict', 'set', 'tuple', 'Plain', 'Slotted', 'function', 'module', 'type')
+def tell():
+    counts = dict.fromkeys(names, 0)
+    for o in gc.get_objects():
+        name = type(o).__name__
+        if name in counts:
+            counts[name] += 1
+    return counts
+counts = tell()
+for name in sorted(counts):
+    say(name, counts[name])
+"
+        );
+        let s = Standing::start(python, &code);
+        let census = s.census();
+        check(&s, &census, 0.001);
+        for (name, shown) in
+            [("set", "set"), ("Plain", "__main__.Plain"), ("Slotted", "__main__.Slotted")]
+        {
+            assert_eq!(count(&census, shown), s.number(name), "{name}");
+        }
+        for name in ["list", "function", "module"] {
+            // Made or dropped between the counting and the sleep: a handful.
+            let difference = count(&census, name).abs_diff(s.number(name));
+            assert!(difference <= 3, "{name}: {difference} more or less");
+        }
+    });
+}
+
+/// `mallinfo2` as the last act.
+const MALLINFO: &str = "
+import ctypes
+class Info(ctypes.Structure):
+    _fields_ = [(n, ctypes.c_size_t) for n in
+        'arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost'.split()]
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Info
+libc.malloc.restype = ctypes.c_void_p
+libc.free.argtypes = [ctypes.c_void_p]
+blocks = [libc.malloc(n * 37 % 5000 + 600) for n in range(5000)]
+for b in blocks[::2]:
+    libc.free(b)
+large = [libc.malloc(300000) for _ in range(5)]
+libc.mallinfo2()
+m = libc.mallinfo2()
+for name in ('arena', 'hblks', 'hblkhd', 'uordblks', 'fordblks'):
+    say(name, getattr(m, name))
+";
+
+#[test]
+fn malloc_is_what_mallinfo_says() {
+    each(|python| {
+        let s = Standing::start(python, MALLINFO);
+        let census = s.census();
+        check(&s, &census, 0.001);
+        let m = &census["malloc"];
+        assert_eq!(u(m, "heap_bytes"), s.number("arena"));
+        assert_eq!(u(m, "mmapped_chunks"), s.number("hblks"));
+        assert_eq!(u(m, "mmapped_bytes"), s.number("hblkhd"));
+        // Telling the numbers takes a few small buffers of its own.
+        let used = u(m, "in_use_bytes").abs_diff(s.number("uordblks"));
+        assert!(used <= 4096, "in use: {used} more or less");
+        assert_eq!(u(m, "in_use_bytes") + u(m, "free_bytes"), s.number("arena"));
+    });
+}
+
+#[test]
+fn what_did_not_come_back_is_named() {
+    each(|python| {
+        // Every thousandth object stays: arenas can't go back.
+        let code = "keep = [str(i) * 4 for i in range(1000000)][::1000]\n";
+        let s = Standing::start(python, code);
+        let census = s.census();
+        check(&s, &census, 0.001);
+        let kept = class(&census, "python_free_blocks") + class(&census, "python_free_pools");
+        assert!(kept > 20 << 20, "{kept} bytes in free blocks and pools");
+        let pins = census["pins"].as_array().unwrap();
+        assert_eq!(pins[0]["type_name"], "str", "{pins:?}");
+    });
+}
+
+#[test]
+fn a_threaded_program_is_named() {
+    each(|python| {
+        let code = "
+import threading
+def work():
+    blocks = [bytearray(5000) for _ in range(100)]
+    lock.acquire()
+lock = threading.Lock()
+lock.acquire()
+threads = [threading.Thread(target=work) for _ in range(8)]
+for t in threads:
+    t.daemon = True
+    t.start()
+time.sleep(0.3)
+";
+        let s = Standing::start(python, code);
+        let census = s.census();
+        check(&s, &census, 0.005);
+        assert!(class(&census, "stacks") > 0);
+    });
+}
+
+#[test]
+fn two_censuses_show_what_grew() {
+    let python = &pythons()[pythons().len() - 1];
+    let dir = Dir::new();
+    let (a, b) = (dir.path().join("a.json"), dir.path().join("b.json"));
+    for (path, n) in [(&a, 1000), (&b, 30_000)] {
+        let s = Standing::start(python, &format!("keep = [{{i}} for i in range({n})]\n"));
+        std::fs::write(path, s.census().to_string()).unwrap();
+    }
+    let output =
+        Command::new(STRANDLINE).arg("census").arg(&a).arg("--diff").arg(&b).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    let row = text.lines().find(|l| l.starts_with("set ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(row.contains("+29000"), "{text}");
+}
+
+#[test]
+fn bad_targets_are_named() {
+    let dir = Dir::new();
+    let odd = dir.path().join("odd.json");
+    std::fs::write(&odd, "{}").unwrap();
+    let missing = dir.path().join("missing");
+    for (words, said) in [
+        (vec!["999999999"], "999999999"),
+        (vec!["0"], "0"),
+        (vec![missing.to_str().unwrap()], "missing"),
+        (vec![odd.to_str().unwrap()], "odd.json"),
+        (vec!["--core", missing.to_str().unwrap()], "missing"),
+        (vec!["--core", odd.to_str().unwrap()], "odd.json"),
+    ] {
+        let output = Command::new(STRANDLINE).arg("census").args(&words).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{words:?}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{words:?}: {errors}");
+        assert!(errors.contains(said), "{words:?}: {errors}");
+        assert!(output.stdout.is_empty());
+    }
+}
