@@ -59,10 +59,12 @@ impl<'a> Names<'a> {
         (from, info.front + 16)
     }
 
-    /// True if its objects refer without holding.
-    pub fn is_weak(&self, id: TypeId) -> bool {
-        let name = self.info(id).map_or("", |info| &info.name);
-        name.to_ascii_lowercase().contains("weak")
+    /// True if its objects hold nothing: they refer weakly, or are plain values.
+    pub fn holds_nothing(&self, id: TypeId) -> bool {
+        const VALUES: [&str; 7] = ["str", "bytes", "int", "long", "float", "complex", "bool"];
+        let Some(info) = self.info(id) else { return false };
+        let value = !info.is_heap_type() && VALUES.contains(&info.name.as_str());
+        value || info.name.to_ascii_lowercase().contains("weak")
     }
 
     /// Which item of a tuple stands at `offset` of its block.

@@ -15,7 +15,24 @@ const SEARCHED: u64 = 1 << 20;
 const ROUNDS: usize = 100_000;
 
 /// Memory that just got its holder: address, bytes, holder.
-type Found = (u64, u64, TypeId);
+type Found = (u64, u64, Owner);
+
+/// Who holds something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Owner {
+    id: TypeId,
+    /// It may point to what it doesn't use any more.
+    weak: bool,
+}
+
+impl Owner {
+    const STATIC: Owner = Owner { id: NATIVE, weak: false };
+
+    fn of(id: TypeId, info: Option<&TypeInfo>) -> Self {
+        const LEFT_OVERS: [&str; 4] = ["frame", "generator", "coroutine", "async_generator"];
+        Owner { id, weak: info.is_some_and(|info| LEFT_OVERS.contains(&info.name.as_str())) }
+    }
+}
 
 /// What the search works on.
 pub struct Search<'a> {
@@ -30,7 +47,7 @@ pub struct Search<'a> {
 impl Search<'_> {
     /// Looks at every aligned word of `bytes`: memory without a holder that one points to gets
     /// `owner`.
-    fn scan(&self, bytes: &[u8], owner: TypeId, found: &mut Vec<Found>) {
+    fn scan(&self, bytes: &[u8], owner: Owner, found: &mut Vec<Found>) {
         for (_, word) in words(0, bytes) {
             if word < 4096 || word >> 47 != 0 {
                 continue;
@@ -40,19 +57,21 @@ impl Search<'_> {
     }
 
     #[inline]
-    fn point(&self, word: u64, owner: TypeId, found: &mut Vec<Found>) {
+    fn point(&self, word: u64, owner: Owner, found: &mut Vec<Found>) {
         for p in self.pythons {
             let Some(arena) = p.blocks.arena_at(word) else { continue };
             let Some(at) = p.blocks.raw_at(arena, word) else { return };
             if let Some(cell) = p.blocks.cell(at) {
-                if own(cell, owner, word == at.start) {
+                if own(cell, owner.id, word == at.start, owner.weak) {
                     found.push((at.start, at.size as u64, owner));
                 }
             }
             return;
         }
         let Some((chunk, cell)) = self.chunks.at(word) else { return };
-        if chunk.state().is_used() && word >= chunk.user() && own(cell, owner, word == chunk.user())
+        if chunk.state().is_used()
+            && word >= chunk.user()
+            && own(cell, owner.id, word == chunk.user(), owner.weak)
         {
             found.push((chunk.user(), chunk.usable(), owner));
         }
@@ -79,7 +98,7 @@ impl Search<'_> {
                 for (_, block, bytes) in p.blocks.of_arena(i) {
                     if let Block::Object(id) = block {
                         let len = info(id).map_or(bytes.len(), |info| info.extent(bytes));
-                        self.scan(&bytes[..len], id, &mut found);
+                        self.scan(&bytes[..len], Owner::of(id, info(id)), &mut found);
                     }
                 }
                 found
@@ -92,7 +111,7 @@ impl Search<'_> {
                 let Some(info) = info(id) else { continue };
                 let len = Self::searched(info, chunk.usable());
                 if let Some(bytes) = self.image.slice(chunk.user(), len as usize) {
-                    self.scan(&bytes[..info.extent(bytes)], id, &mut fresh);
+                    self.scan(&bytes[..info.extent(bytes)], Owner::of(id, Some(info)), &mut fresh);
                 }
             }
         }
@@ -130,17 +149,16 @@ impl Search<'_> {
     fn scan_roots(&self, found: &mut Vec<Found>) {
         for part in module_data(self.image) {
             for (_, bytes) in part.pieces(self.image) {
-                self.scan(bytes, NATIVE, found);
+                self.scan(bytes, Owner::STATIC, found);
             }
         }
         for thread in self.image.threads() {
             let Some(m) = thread.stack_pointer.and_then(|sp| self.image.mapping_at(sp)) else {
                 continue;
             };
-            let sp = thread.stack_pointer.unwrap_or(m.start);
-            let end = m.end.min(sp + SEARCHED);
-            if let Some(bytes) = self.image.slice(sp & !7, (end - (sp & !7)) as usize) {
-                self.scan(bytes, NATIVE, found);
+            let sp = thread.stack_pointer.unwrap_or(m.start) & !7;
+            for (_, bytes) in self.image.slices(sp, m.end.min(sp.saturating_add(SEARCHED))) {
+                self.scan(bytes, Owner::STATIC, found);
             }
         }
     }

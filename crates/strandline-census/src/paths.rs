@@ -107,7 +107,7 @@ impl<'a> Paths<'a> {
     ) {
         let mut bytes = bytes;
         let skip = match block {
-            Block::Object(id) if self.names.is_weak(id) => return,
+            Block::Object(id) if self.names.holds_nothing(id) => return,
             // The links of the GC head refer to neighbours, the type is no holder's business.
             Block::Object(id) => {
                 let extent = self.names.info(id).map_or(bytes.len(), |info| info.extent(bytes));
@@ -173,7 +173,7 @@ impl<'a> Paths<'a> {
             }
         };
         for &(start, len) in &self.running {
-            if let Some(bytes) = image.slice(start, len as usize) {
+            for (_, bytes) in image.slices(start, start.saturating_add(len)) {
                 note(bytes, Root::Running);
             }
         }
@@ -387,8 +387,14 @@ impl<'a> Paths<'a> {
         at: (Thing, u64),
         attributes: bool,
     ) -> String {
-        let name = self.names.of(owner);
-        if name == "list" {
+        // The type that the buffer was given to may be another one's that points to it as well:
+        // who is on the path counts.
+        let on_path = holder.and_then(|(thing, _)| self.place(thing)).map(|p| p.block);
+        let owner = match on_path {
+            Some(Block::Object(id)) => id,
+            _ => owner,
+        };
+        if self.names.of(owner) == "list" {
             return format!("[{}]", at.1 / 8);
         }
         let key = holder.and_then(|(dict, pointer)| {

@@ -164,6 +164,16 @@ impl Image {
         self.pieces.iter().map(|p| (p.start, p.data()))
     }
 
+    /// The copied parts of `from..to`, by address.
+    pub fn slices(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let first = self.pieces.partition_point(|p| p.end() <= from);
+        let pieces = self.pieces.get(first..).unwrap_or_default();
+        pieces.iter().take_while(move |p| p.start < to).map(move |p| {
+            let (start, end) = (p.start.max(from), p.end().min(to));
+            (start, &p.data()[(start - p.start) as usize..(end - p.start) as usize])
+        })
+    }
+
     /// `len` copied bytes at `address`; `None` if they weren't copied as one piece.
     #[inline]
     pub fn slice(&self, address: u64, len: usize) -> Option<&[u8]> {

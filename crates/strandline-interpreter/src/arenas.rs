@@ -103,12 +103,9 @@ fn bytes_of(image: &Image, start: u64, len: usize) -> Cow<'_, [u8]> {
     }
     let mut all = vec![0; len];
     let end = start + len as u64;
-    for (at, bytes) in image.pieces() {
-        let (from, to) = (at.max(start), (at + bytes.len() as u64).min(end));
-        if from < to {
-            all[(from - start) as usize..(to - start) as usize]
-                .copy_from_slice(&bytes[(from - at) as usize..(to - at) as usize]);
-        }
+    for (at, bytes) in image.slices(start, end) {
+        let offset = (at - start) as usize;
+        all[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
     Cow::Owned(all)
 }

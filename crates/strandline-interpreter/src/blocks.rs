@@ -36,7 +36,9 @@ const DEAD: u32 = 2 << KIND;
 const OWNED: u32 = 3 << KIND;
 /// Set in OWNED: the pointer that was found isn't to the first byte.
 const INSIDE: u32 = 1 << 29;
-const ID: u32 = INSIDE - 1;
+/// Set in OWNED: what points to it may do so from memory that it doesn't use any more.
+const WEAK: u32 = 1 << 28;
+const ID: u32 = WEAK - 1;
 /// Owner of what no object points to, but a static variable or a stack.
 pub const NATIVE: TypeId = ID;
 
@@ -65,11 +67,12 @@ impl Block {
 }
 
 /// Notes in `cell` that an object of type `owner` points to it; a pointer to its first byte
-/// (`exact`) is believed before one to its inside, and the lowest id wins, so that the result
-/// doesn't depend on who comes first.
-/// True if nobody was known before.
-pub fn own(cell: &AtomicU32, owner: TypeId, exact: bool) -> bool {
-    let new = OWNED | if exact { 0 } else { INSIDE } | owner & ID;
+/// (`exact`) is believed before one to its inside, one from anywhere before one from a frame, whose
+/// unused slots keep what was in them (`weak`), and the lowest id wins, so that the result doesn't
+/// depend on who comes first. True if nobody was known before.
+pub fn own(cell: &AtomicU32, owner: TypeId, exact: bool, weak: bool) -> bool {
+    let doubtful = if exact { 0 } else { INSIDE } | if weak { WEAK } else { 0 };
+    let new = OWNED | doubtful | owner & ID;
     let mut old = cell.load(Relaxed);
     loop {
         let stronger = old == RAW || old & OWNED == OWNED && new < old;

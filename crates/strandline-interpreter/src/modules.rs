@@ -84,11 +84,7 @@ pub fn module_data(image: &Image) -> Vec<ModuleData> {
 impl ModuleData {
     /// Its copied bytes, by address.
     pub fn pieces<'a>(&'a self, image: &'a Image) -> impl Iterator<Item = (u64, &'a [u8])> {
-        image.pieces().filter_map(|(start, bytes)| {
-            let end = start + bytes.len() as u64;
-            let (from, to) = (start.max(self.start), end.min(self.end));
-            (from < to).then(|| (from, &bytes[(from - start) as usize..(to - start) as usize]))
-        })
+        image.slices(self.start, self.end)
     }
 
     /// Its aligned words, with their addresses.

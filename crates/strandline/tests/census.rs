@@ -389,3 +389,118 @@ fn bad_targets_are_named() {
         assert!(output.stdout.is_empty());
     }
 }
+
+/// Builds and drops objects on four threads as fast as it can.
+const CHURN: &str = "
+import threading
+def churn():
+    while True:
+        keep = [({'a': i}, [i] * 3, str(i)) for i in range(5000)]
+        del keep
+        blocks = [bytearray(n * 100) for n in range(200)]
+for _ in range(4):
+    t = threading.Thread(target=churn)
+    t.daemon = True
+    t.start()
+time.sleep(0.2)
+";
+
+#[test]
+fn a_program_that_never_rests_is_read_as_it_stood() {
+    each(|python| {
+        let dir = Dir::new();
+        let path = dir.path().join("churn.py");
+        std::fs::write(&path, format!("import time\n{CHURN}\ntime.sleep(600)\n")).unwrap();
+        let mut child = Command::new(&python.path).arg(&path).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let pid = child.id().to_string();
+        for i in 0..20 {
+            // Every fourth time without a stop: torn, perhaps, but never wrong in the sum.
+            let pause = i % 4 != 3;
+            let more: &[&str] = if pause { &[] } else { &["--no-pause"] };
+            let output = Command::new(STRANDLINE)
+                .args(["census", "--json", "--paths", "0", &pid])
+                .args(more)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let census: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let rss = u(&census, "rss_bytes");
+            let classes = census["classes"].as_array().unwrap();
+            assert_eq!(classes.iter().map(|c| u(c, "bytes")).sum::<u64>(), rss);
+            if pause {
+                assert_eq!(rss, u(&census, "kernel_rss_bytes"));
+                // A thread may stand in the middle of taking a block: one pool at a time.
+                let torn = class(&census, "python_torn_pools");
+                assert!(torn <= 1 << 14, "{torn} bytes in torn pools");
+                let share = u(&census, "unnamed_bytes") as f64 / rss as f64;
+                assert!(share <= 0.01, "{:.4} % without a name", share * 100.0);
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+#[test]
+fn a_core_file_says_the_same() {
+    // gcore comes with gdb; without it there is no core file to compare.
+    let gcore = Command::new("gcore").arg("--version").output();
+    assert!(gcore.is_ok() || std::env::var_os("CI").is_none(), "gcore is missing: install gdb");
+    if gcore.is_err() {
+        return;
+    }
+    each(|python| {
+        let s = Standing::start(python, POPULATIONS);
+        let census = s.census();
+        let name = s.dir.path().join("core");
+        let output =
+            Command::new("gcore").arg("-o").arg(&name).arg(s.pid().to_string()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let core = s.dir.path().join(format!("core.{}", s.pid()));
+        let output =
+            Command::new(STRANDLINE).args(["census", "--json", "--core"]).arg(&core).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let dumped: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(dumped["size_classes"], census["size_classes"]);
+        assert_eq!(dumped["kernel_rss_bytes"], Value::Null);
+        for name in ["__main__.Plain", "__main__.Slotted", "dict", "float", "set", "str"] {
+            assert_eq!(count(&dumped, name), count(&census, name), "{name}");
+        }
+        for name in ["python_objects", "python_large_objects", "malloc_bins"] {
+            assert_eq!(class(&dumped, name), class(&census, name), "{name}");
+        }
+        assert_eq!(dumped["doubts"], serde_json::json!([]));
+    });
+}
+
+#[test]
+fn who_refers_is_said_in_pythons_words() {
+    each(|python| {
+        let code = "
+class Record(object):
+    def __init__(self):
+        self.blob = bytearray(3000000)
+CACHE = {'records': [Record()], 7: (1, 2, [b'x' * 5000000])}
+def f():
+    local = bytearray(7000000)
+    say('ready')
+    time.sleep(600)
+f()
+";
+        let s = Standing::start(python, code);
+        let census = s.census();
+        let largest = census["largest"].as_array().unwrap();
+        let path = |bytes: u64| {
+            let it = largest.iter().find(|l| u(l, "bytes").abs_diff(bytes) < 1 << 16);
+            it.and_then(|l| l["path"].as_str()).unwrap_or("nobody").to_owned()
+        };
+        let record = path(3_000_000);
+        let start = r#"__main__.CACHE["records"][0] → __main__.Record"#;
+        assert!(record.starts_with(start) && record.ends_with("bytearray"), "{record}");
+        let text = if python.version.0 == 2 { "str" } else { "bytes" };
+        assert_eq!(path(5_000_000), format!("__main__.CACHE[7][2][0] → {text}"));
+        assert!(path(7_000_000).starts_with("a running function"), "{}", path(7_000_000));
+    });
+}
