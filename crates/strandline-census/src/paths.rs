@@ -96,39 +96,32 @@ impl<'a> Paths<'a> {
         }
     }
 
-    /// Looks through `bytes`, the thing `by` with what it holds, for pointers to `wanted`.
-    fn look(
+    /// The thing that the word `word` refers to if it stands at offset `at` of `bytes`, the thing
+    /// `by` with what it holds, and is wanted.
+    fn wanted_by(
         &self,
-        by: Thing,
-        block: Block,
-        bytes: &[u8],
+        (by, block, bytes): (Thing, Block, &[u8]),
+        at: u64,
+        word: u64,
         wanted: &Wanted,
-        found: &mut Vec<(Thing, Held)>,
-    ) {
-        let mut bytes = bytes;
-        let skip = match block {
-            Block::Object(id) if self.names.holds_nothing(id) => return,
-            // The links of the GC head refer to neighbours, the type is no holder's business.
-            Block::Object(id) => {
-                let extent = self.names.info(id).map_or(bytes.len(), |info| info.extent(bytes));
-                bytes = &bytes[..extent];
-                Some(self.names.head(id))
-            }
-            Block::Free | Block::Dead(_) => return,
-            _ => None,
-        };
-        for (at, word) in words(0, bytes) {
-            if !wanted.may(word) || skip.is_some_and(|(from, to)| (from..to).contains(&at)) {
-                continue;
-            }
-            let Some(place) = self.place(word) else { continue };
-            if place.thing != by
-                && wanted.things.contains(&place.thing)
-                && self.refers(word, &place)
-            {
-                found.push((place.thing, Held { by, at }));
-            }
+    ) -> Option<(Thing, Held)> {
+        let place = self.place(word)?;
+        if place.thing == by || !wanted.things.contains(&place.thing) || !self.refers(word, &place) {
+            return None;
         }
+        match block {
+            Block::Object(id) => {
+                // The links of the GC head refer to neighbours, the type is no holder's business,
+                // and what follows the object is left over from before.
+                let (from, to) = self.names.head(id);
+                let extent = self.names.info(id).map_or(bytes.len(), |info| info.extent(bytes));
+                let own = !(from..to).contains(&at) && at < extent as u64;
+                (own && !self.names.holds_nothing(id)).then_some(())?;
+            }
+            Block::Free | Block::Dead(_) => return None,
+            _ => {}
+        }
+        Some((place.thing, Held { by, at }))
     }
 
     /// All pointers in objects and buffers to `wanted`.
@@ -140,20 +133,42 @@ impl<'a> Paths<'a> {
                 .into_par_iter()
                 .map(|arena| {
                     let mut found = Vec::new();
-                    for (at, block, bytes) in p.blocks.of_arena(arena) {
-                        self.look(at.start, block, bytes, wanted, &mut found);
+                    let a = &p.blocks.arenas()[arena];
+                    // Nearly all words fail the quick test: blocks are looked at afterwards.
+                    for (address, word) in words(a.start, &a.bytes) {
+                        if !wanted.may(word) {
+                            continue;
+                        }
+                        let Some(at) = p.blocks.at(address) else { continue };
+                        let first = (at.start - a.start) as usize;
+                        let Some(bytes) = a.bytes.get(first..first + at.size as usize) else {
+                            continue;
+                        };
+                        let thing = (at.start, p.blocks.block(at), bytes);
+                        found.extend(self.wanted_by(thing, address - at.start, word, wanted));
                     }
                     found
                 })
                 .collect();
             all.extend(lists.into_iter().flatten());
         }
-        for (chunk, block) in self.search.chunks.used() {
-            let len = (chunk.usable() as usize).min(SEARCHED);
-            if let Some(bytes) = image.slice(chunk.user(), len) {
-                self.look(chunk.user(), block, bytes, wanted, &mut all);
-            }
-        }
+        let chunks: Vec<_> = self.search.chunks.used().filter(|(_, b)| *b != Block::Free).collect();
+        let lists: Vec<Vec<_>> = chunks
+            .par_chunks(4096)
+            .map(|part| {
+                let mut found = Vec::new();
+                for &(chunk, block) in part {
+                    let len = (chunk.usable() as usize).min(SEARCHED);
+                    let Some(bytes) = image.slice(chunk.user(), len) else { continue };
+                    for (at, word) in words(0, bytes).filter(|&(_, word)| wanted.may(word)) {
+                        let thing = (chunk.user(), block, bytes);
+                        found.extend(self.wanted_by(thing, at, word, wanted));
+                    }
+                }
+                found
+            })
+            .collect();
+        all.extend(lists.into_iter().flatten());
         all
     }
 
@@ -437,7 +452,7 @@ struct Wanted {
 impl Wanted {
     fn new(things: &[Thing], len: impl Fn(Thing) -> u64) -> Self {
         let mut wanted =
-            Wanted { things: things.iter().copied().collect(), pages: vec![0; 1 << 14] };
+            Wanted { things: things.iter().copied().collect(), pages: vec![0; 1 << 12] };
         for &thing in things {
             let last = thing + len(thing).max(1) - 1;
             // A buffer may be pointed into anywhere; large ones are, at their start.
@@ -450,7 +465,7 @@ impl Wanted {
     }
 
     fn bit(address: u64) -> (usize, u64) {
-        let hash = (address >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
+        let hash = (address >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 46;
         ((hash >> 6) as usize, 1 << (hash & 63))
     }
 
