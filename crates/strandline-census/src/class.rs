@@ -153,19 +153,71 @@ impl Class {
         }
     }
 
-    /// True if nobody uses these bytes and an allocator keeps them.
-    pub fn is_stranded(self) -> bool {
-        matches!(
-            self,
+    /// Whose it is.
+    pub fn group(self) -> Group {
+        match self {
+            Class::Objects
+            | Class::Buffers
+            | Class::LargeObjects
+            | Class::LargeBuffers
+            | Class::Frames
+            | Class::NativeBlocks
+            | Class::UnknownBlocks
+            | Class::PoolOverhead
+            | Class::TornPools => Group::Python,
             Class::FreeLists
-                | Class::FreeBlocks
-                | Class::FreePools
-                | Class::FreeArenas
-                | Class::MallocThreadCache
-                | Class::MallocBins
-                | Class::MallocTop
-                | Class::StacksUnused
-        )
+            | Class::FreeBlocks
+            | Class::FreePools
+            | Class::FreeArenas
+            | Class::MallocThreadCache
+            | Class::MallocBins
+            | Class::MallocTop
+            | Class::StacksUnused => Group::Freed,
+            Class::MallocInUse | Class::MallocOverhead | Class::Stacks => Group::Native,
+            Class::Code
+            | Class::LibraryData
+            | Class::Files
+            | Class::SharedMemory
+            | Class::Kernel => Group::Mapped,
+            Class::Unnamed => Group::Unnamed,
+        }
+    }
+}
+
+/// A few classes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// In use by Python, its allocator's own structures included.
+    Python,
+    /// Nobody uses it, and an allocator keeps it: stranded.
+    Freed,
+    /// In use by C code.
+    Native,
+    /// Libraries, files, shared memory.
+    Mapped,
+    /// Not named.
+    Unnamed,
+}
+
+impl Group {
+    /// All groups, in the order of a report.
+    pub const ALL: [Group; 5] =
+        [Group::Python, Group::Freed, Group::Native, Group::Mapped, Group::Unnamed];
+
+    /// For people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Group::Python => "in use by Python",
+            Group::Freed => "freed, kept by an allocator",
+            Group::Native => "in use by C code",
+            Group::Mapped => "libraries and files",
+            Group::Unnamed => "not named",
+        }
+    }
+
+    /// Its classes.
+    pub fn classes(self) -> impl Iterator<Item = Class> {
+        Class::ALL.into_iter().filter(move |class| class.group() == self)
     }
 }
 

@@ -17,7 +17,7 @@ mod owners;
 mod paths;
 mod take;
 
-pub use class::{Class, Sums};
+pub use class::{Class, Group, Sums};
 pub use model::{
     ArenaReport, Census, ClassReport, InterpreterReport, LargeReport, MallocReport, Pin,
     SizeClassReport, TypeReport, SCHEMA,

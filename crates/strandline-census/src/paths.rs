@@ -106,7 +106,8 @@ impl<'a> Paths<'a> {
         wanted: &Wanted,
     ) -> Option<(Thing, Held)> {
         let place = self.place(word)?;
-        if place.thing == by || !wanted.things.contains(&place.thing) || !self.refers(word, &place) {
+        if place.thing == by || !wanted.things.contains(&place.thing) || !self.refers(word, &place)
+        {
             return None;
         }
         match block {

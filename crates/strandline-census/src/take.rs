@@ -9,7 +9,7 @@ use strandline_malloc::{Malloc, State};
 
 use crate::arenas;
 use crate::chunks::{Chunks, Python};
-use crate::class::{Class, Sums};
+use crate::class::{Class, Group, Sums};
 use crate::count::{name_of, Counts};
 use crate::int_blocks::{IntBlock, IntBlocks};
 use crate::mappings::{Claimed, Rest};
@@ -251,7 +251,7 @@ pub fn take(image: &Image, options: &Options) -> Census {
             _ => 0,
         },
         unnamed_bytes: sums.get(Class::Unnamed),
-        stranded_bytes: Class::ALL.iter().filter(|c| c.is_stranded()).map(|&c| sums.get(c)).sum(),
+        stranded_bytes: Group::Freed.classes().map(|c| sums.get(c)).sum(),
         classes: classes
             .map(|c| ClassReport {
                 name: c.name().to_owned(),

@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +15,7 @@ use memmap2::Mmap;
 
 use crate::elf::{self, Core, MappedFile, Segment};
 use crate::error::Error;
-use crate::image::{Facts, Fetch, Image, Piece, Source, Thread};
+use crate::image::{read_mapped, Facts, Fetch, Image, Piece, Source, Thread};
 use crate::mapping::{Mapping, PageSet, PAGE};
 
 /// Part of the core file.
@@ -185,17 +184,6 @@ fn fetch(files: Vec<MappedFile>, exe: Option<PathBuf>) -> Box<Fetch> {
             _ => File::open(&f.path).ok(),
         });
         let Some(file) = file else { return false };
-        let mut done = 0;
-        while done < into.len() {
-            match file.read_at(&mut into[done..], f.offset + (address - f.start) + done as u64) {
-                Ok(0) => {
-                    into[done..].fill(0);
-                    break;
-                }
-                Ok(n) => done += n,
-                Err(_) => return false,
-            }
-        }
-        true
+        read_mapped(file, f.offset + (address - f.start), into)
     })
 }

@@ -1,5 +1,7 @@
 //! The image: mappings, bytes, threads.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -67,6 +69,22 @@ pub struct Facts {
     pub command_line: Vec<String>,
     /// Page tables, bytes.
     pub page_table_bytes: Option<u64>,
+}
+
+/// Reads what a mapping of `file` shows from its `offset` on: behind the end of the file, zeros.
+pub(crate) fn read_mapped(file: &File, offset: u64, into: &mut [u8]) -> bool {
+    let mut done = 0;
+    while done < into.len() {
+        match file.read_at(&mut into[done..], offset + done as u64) {
+            Ok(0) => {
+                into[done..].fill(0);
+                break;
+            }
+            Ok(n) => done += n,
+            Err(_) => return false,
+        }
+    }
+    true
 }
 
 /// Bytes that are fetched at once.

@@ -8,14 +8,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::copy::{self, Run};
 use crate::error::Error;
-use crate::image::{Facts, Fetch, Image, Source, Thread};
+use crate::image::{read_mapped, Facts, Fetch, Image, Source, Thread};
 use crate::mapping::{Mapping, PAGE};
 use crate::stop::{self, Stopped};
 use crate::{memory, pages, smaps};
@@ -177,20 +177,7 @@ fn fetch(pid: i32, mappings: Vec<Mapping>) -> Box<Fetch> {
         let Some(file) = file.as_ref().filter(|_| m.inode != 0 && address < m.end) else {
             return false;
         };
-        let mut done = 0;
-        while done < into.len() {
-            let offset = m.offset + (address - m.start) + done as u64;
-            match file.read_at(&mut into[done..], offset) {
-                // Behind the end of the file a mapping has zeros.
-                Ok(0) => {
-                    into[done..].fill(0);
-                    break;
-                }
-                Ok(n) => done += n,
-                Err(_) => return false,
-            }
-        }
-        true
+        read_mapped(file, m.offset + (address - m.start), into)
     })
 }
 

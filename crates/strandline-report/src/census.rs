@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use strandline_census::{ArenaReport, Census, Class, ClassReport, TypeReport};
+use strandline_census::{ArenaReport, Census, Class, ClassReport, Group, TypeReport};
 
 use crate::text::{mib, printable, shorten};
 
@@ -32,43 +32,6 @@ impl Default for Show {
     }
 }
 
-/// Groups of classes, in the order of the report; the sums of all of them are the whole.
-const GROUPS: [(&str, &[Class]); 5] = [
-    (
-        "in use by Python",
-        &[
-            Class::Objects,
-            Class::Buffers,
-            Class::LargeObjects,
-            Class::LargeBuffers,
-            Class::Frames,
-            Class::NativeBlocks,
-            Class::UnknownBlocks,
-            Class::PoolOverhead,
-            Class::TornPools,
-        ],
-    ),
-    (
-        "freed, kept by an allocator",
-        &[
-            Class::FreeLists,
-            Class::FreeBlocks,
-            Class::FreePools,
-            Class::FreeArenas,
-            Class::MallocThreadCache,
-            Class::MallocBins,
-            Class::MallocTop,
-            Class::StacksUnused,
-        ],
-    ),
-    ("in use by C code", &[Class::MallocInUse, Class::MallocOverhead, Class::Stacks]),
-    (
-        "libraries and files",
-        &[Class::Code, Class::LibraryData, Class::Files, Class::SharedMemory, Class::Kernel],
-    ),
-    ("not named", &[Class::Unnamed]),
-];
-
 /// Rows below this share of the whole are put together.
 const SMALL: f64 = 0.002;
 
@@ -76,8 +39,8 @@ fn class(c: &Census, class: Class) -> Option<&ClassReport> {
     c.classes.iter().find(|r| r.name == class.name())
 }
 
-fn sum(c: &Census, classes: &[Class]) -> u64 {
-    classes.iter().filter_map(|&k| class(c, k)).map(|r| r.bytes).sum()
+fn bytes_of(c: &Census, k: Class) -> u64 {
+    class(c, k).map_or(0, |r| r.bytes)
 }
 
 fn share(bytes: u64, whole: u64) -> f64 {
@@ -145,13 +108,13 @@ fn classes(out: &mut String, c: &Census) {
     let whole = c.rss_bytes;
     let what = if c.kernel_rss_bytes.is_some() { "resident memory (RSS)" } else { "dumped memory" };
     row(out, "", what, whole, whole, false);
-    for (name, members) in GROUPS {
-        let bytes = sum(c, members);
-        if bytes == 0 && name != "not named" {
+    for group in Group::ALL {
+        let mut rows: Vec<&ClassReport> = group.classes().filter_map(|k| class(c, k)).collect();
+        let bytes = rows.iter().map(|r| r.bytes).sum();
+        if bytes == 0 && group != Group::Unnamed {
             continue;
         }
-        row(out, "  ", name, bytes, whole, true);
-        let mut rows: Vec<&ClassReport> = members.iter().filter_map(|&k| class(c, k)).collect();
+        row(out, "  ", group.text(), bytes, whole, true);
         if rows.len() < 2 {
             continue;
         }
@@ -182,8 +145,7 @@ fn classes(out: &mut String, c: &Census) {
 }
 
 fn verdict(out: &mut String, c: &Census) {
-    let stranded = GROUPS[1].1;
-    let worst = stranded.iter().filter_map(|&k| class(c, k)).max_by_key(|r| r.bytes);
+    let worst = Group::Freed.classes().filter_map(|k| class(c, k)).max_by_key(|r| r.bytes);
     let Some(worst) = worst.filter(|_| share(c.stranded_bytes, c.rss_bytes) >= 0.01) else {
         let _ = writeln!(out, "\nNearly all of it is in use; allocators keep next to nothing.");
         return;
@@ -335,7 +297,7 @@ pub fn render_diff(a: &Census, b: &Census, most: usize) -> String {
     );
     let _ = writeln!(out, "\n{:<50}{:>14}{:>14}{:>16}", "Class", "Before", "After", "Change");
     for k in Class::ALL {
-        let (x, y) = (sum(a, &[k]), sum(b, &[k]));
+        let (x, y) = (bytes_of(a, k), bytes_of(b, k));
         if x != y {
             let change = plus(signed(x, y));
             let (x, y) = (mib(x as i128), mib(y as i128));
