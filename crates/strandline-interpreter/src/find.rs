@@ -5,6 +5,7 @@ use strandline_image::Image;
 
 use crate::modules::{module_data, ModuleData};
 use crate::states::{self, AllocatorState};
+use crate::symbols::symbol;
 use crate::version::{version_in, Version};
 use crate::{Doubts, Types};
 
@@ -20,11 +21,18 @@ pub struct Interpreter {
     pub states: Vec<AllocatorState>,
 }
 
-/// Addresses of `_PyRuntime` in the module's data: where debug offsets start (3.13 and later).
-pub fn runtimes<'a>(image: &'a Image, module: &'a [ModuleData]) -> impl Iterator<Item = u64> + 'a {
+/// Addresses of `_PyRuntime` in the module's data: where debug offsets start (3.13 and later), or
+/// where the module's symbols say.
+pub fn runtimes(image: &Image, module: &[ModuleData]) -> Vec<u64> {
     let cookie = u64::from_le_bytes(*b"xdebugpy");
     let all = module.iter().flat_map(|part| part.words(image));
-    all.filter(move |&(_, word)| word == cookie).map(|(address, _)| address)
+    let found: Vec<u64> = all.filter(|&(_, word)| word == cookie).map(|(at, _)| at).collect();
+    if !found.is_empty() {
+        return found;
+    }
+    let Some(inode) = module.first().map(|part| part.inode) else { return found };
+    let first = image.mappings().iter().find(|m| m.inode == inode && m.offset == 0);
+    first.and_then(|first| symbol(image, first, b"_PyRuntime")).into_iter().collect()
 }
 
 /// The layout of the interpreter whose version is `version`: from its debug offsets where it has

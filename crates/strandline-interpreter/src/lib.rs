@@ -16,6 +16,7 @@ mod doubt;
 mod find;
 mod modules;
 mod states;
+mod symbols;
 mod types;
 pub mod values;
 mod version;

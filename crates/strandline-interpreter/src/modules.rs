@@ -24,9 +24,26 @@ const MOST_HEADERS: u16 = 256;
 /// `PT_LOAD` (elf(5)).
 const LOAD: u32 = 1;
 
-/// Address after the last byte of the module that `first`, its mapping of offset 0, begins; from
-/// its program headers.
-fn end_of(image: &Image, first: &Mapping) -> Option<u64> {
+/// A program header.
+pub(crate) struct Header {
+    /// `p_type`.
+    pub kind: u32,
+    /// `p_vaddr`, relative to the module's base.
+    pub address: u64,
+    /// `p_memsz`, bytes.
+    pub memory: u64,
+}
+
+/// A module's program headers.
+pub(crate) struct Headers {
+    /// What has to be added to their addresses.
+    pub base: u64,
+    /// All of them.
+    pub all: Vec<Header>,
+}
+
+/// The program headers of the module that `first`, its mapping of offset 0, begins.
+pub(crate) fn headers(image: &Image, first: &Mapping) -> Option<Headers> {
     let at = first.start;
     let mut header = [0; 64];
     if !image.read(at, &mut header) || header[..6] != *b"\x7fELF\x02\x01" {
@@ -38,17 +55,22 @@ fn end_of(image: &Image, first: &Mapping) -> Option<u64> {
     if size < 56 || count > MOST_HEADERS {
         return None;
     }
-    let (mut low, mut high) = (u64::MAX, 0);
+    let mut all = Vec::new();
     for i in 0..count as u64 {
         let p = at.checked_add(offset)?.checked_add(i * size as u64)?;
-        if image.half(p)? != LOAD {
-            continue;
-        }
-        let (address, memory) = (image.word(p + 16)?, image.word(p + 40)?);
-        low = low.min(address / PAGE * PAGE);
-        high = high.max(address.checked_add(memory)?);
+        let (kind, address) = (image.half(p)?, image.word(p + 16)?);
+        all.push(Header { kind, address, memory: image.word(p + 40)? });
     }
-    at.checked_add(high.checked_sub(low)?)?.checked_next_multiple_of(PAGE)
+    let low = all.iter().filter(|h| h.kind == LOAD).map(|h| h.address / PAGE * PAGE).min()?;
+    Some(Headers { base: at.wrapping_sub(low), all })
+}
+
+/// Address after the last byte of the module that `first`, its mapping of offset 0, begins.
+fn end_of(image: &Image, first: &Mapping) -> Option<u64> {
+    let headers = headers(image, first)?;
+    let loads = headers.all.iter().filter(|h| h.kind == LOAD);
+    let high = loads.filter_map(|h| h.address.checked_add(h.memory)).max()?;
+    headers.base.wrapping_add(high).checked_next_multiple_of(PAGE)
 }
 
 /// The writable data of every module with code, by address.

@@ -53,7 +53,7 @@ pub struct CensusOptions {
     #[arg(long, value_name = "FILE", conflicts_with = "target")]
     pub core: Option<PathBuf>,
     /// Executable that the core file is of, if it isn't where it was
-    #[arg(long, value_name = "FILE", requires = "core")]
+    #[arg(long, value_name = "FILE", requires = "core", conflicts_with = "target")]
     pub exe: Option<PathBuf>,
     /// Show what changed from the census FILE to this one
     #[arg(long, value_name = "FILE")]

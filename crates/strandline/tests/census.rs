@@ -504,3 +504,33 @@ f()
         assert!(path(7_000_000).starts_with("a running function"), "{}", path(7_000_000));
     });
 }
+
+#[test]
+fn sub_interpreters_have_arenas_of_their_own() {
+    each_of(
+        |version| version == (3, 12) || version == (3, 13),
+        |python| {
+            let code = "
+import threading
+try:
+    import _interpreters as interpreters
+    run = interpreters.exec
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    run = interpreters.run_string
+def work():
+    i = interpreters.create()
+    run(i, 'keep = [str(n) * 3 for n in range(50000)]; import time; time.sleep(600)')
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(2)
+";
+            let s = Standing::start(python, code);
+            let census = s.census();
+            check(&s, &census, 0.005);
+            assert_eq!(census["interpreters"][0]["allocators"], 3);
+            let n = count(&census, "str");
+            assert!(n > 100_000, "{n} str");
+        },
+    );
+}
