@@ -19,7 +19,7 @@ mod take;
 
 pub use class::{Class, Group, Sums};
 pub use model::{
-    ArenaReport, Census, ClassReport, InterpreterReport, LargeReport, MallocReport, Pin,
-    SizeClassReport, TypeReport, SCHEMA,
+    AllocatorReport, ArenaReport, Census, ClassReport, InterpreterReport, LargeReport,
+    MallocReport, Pin, SizeClassReport, TypeReport, SCHEMA,
 };
 pub use take::{take, Options};

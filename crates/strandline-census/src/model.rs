@@ -26,6 +26,11 @@ pub struct Census {
     pub swapped_bytes: u64,
     /// Page tables, not part of `rss_bytes`.
     pub page_table_bytes: Option<u64>,
+    /// Of `rss_bytes`: in transparent huge pages; `None` for a core file.
+    pub huge_page_bytes: Option<u64>,
+    /// Of `rss_bytes`: private memory that a parent or child still shares (copy on write); `None`
+    /// for a core file.
+    pub copy_on_write_bytes: Option<u64>,
     /// Bytes of private memory that a core file left out.
     pub left_out_bytes: u64,
     /// Of `rss_bytes`: what couldn't be named.
@@ -50,6 +55,8 @@ pub struct Census {
     pub largest: Vec<LargeReport>,
     /// glibc's malloc, if it was found.
     pub malloc: Option<MallocReport>,
+    /// Allocators other than glibc's and CPython's that the process has loaded.
+    pub other_allocators: Vec<AllocatorReport>,
     /// What was read and can't be right, in words.
     pub doubts: Vec<String>,
     /// How many doubts there are, those that aren't in the list included.
@@ -169,4 +176,19 @@ pub struct MallocReport {
     pub in_use_bytes: u64,
     /// Of these: free.
     pub free_bytes: u64,
+    /// Size from which a request gets a mapping of its own, as it is now, bytes; `None` if unknown.
+    pub mmap_threshold_bytes: Option<u64>,
+    /// Size of the free end from which it goes back to the system, as it is now, bytes.
+    pub trim_threshold_bytes: Option<u64>,
+}
+
+/// Another allocator. What it keeps is in other classes, or not named.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AllocatorReport {
+    /// Its name.
+    pub name: String,
+    /// Bytes of mappings that bear its name; `None` if they bear none.
+    pub mapped_bytes: Option<u64>,
+    /// Of these: resident.
+    pub resident_bytes: Option<u64>,
 }

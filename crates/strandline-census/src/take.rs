@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use strandline_image::{Image, Source};
+use strandline_image::{Image, Mapping, Source, Usage};
 use strandline_interpreter::{find, Block, Doubts, TypeId, NATIVE};
 use strandline_malloc::{Malloc, State};
 
@@ -170,6 +170,8 @@ fn malloc_report(malloc: &Malloc) -> Option<MallocReport> {
         heap_bytes: totals.arena,
         in_use_bytes: totals.uordblks,
         free_bytes: totals.fordblks,
+        mmap_threshold_bytes: malloc.thresholds.as_ref().map(|t| t.mmap_threshold),
+        trim_threshold_bytes: malloc.thresholds.as_ref().map(|t| t.trim_threshold),
     })
 }
 
@@ -232,10 +234,13 @@ pub fn take(image: &Image, options: &Options) -> Census {
         Source::Process { pid, paused } => (Some(*pid), *paused),
         _ => (None, None),
     };
-    let usage = |pick: fn(&strandline_image::Usage) -> u64| {
-        let mut all = image.mappings().iter().map(|m| m.usage.as_ref().map(pick));
+    let usage_of = |which: fn(&Mapping) -> bool, pick: fn(&Usage) -> u64| {
+        let all = image.mappings().iter().filter(|m| which(m));
+        let mut all = all.map(|m| m.usage.as_ref().map(pick));
         all.try_fold(0, |sum, bytes| bytes.map(|bytes| sum + bytes))
     };
+    let usage = |pick| usage_of(|_| true, pick);
+    let is_private = |m: &Mapping| !m.shared && m.is_anonymous() && !m.path.starts_with("[v");
     Census {
         schema: SCHEMA.to_owned(),
         pid,
@@ -246,6 +251,8 @@ pub fn take(image: &Image, options: &Options) -> Census {
         kernel_rss_bytes: usage(|u| u.rss),
         swapped_bytes: usage(|u| u.swap).unwrap_or(0),
         page_table_bytes: image.facts().page_table_bytes,
+        huge_page_bytes: usage(|u| u.huge),
+        copy_on_write_bytes: usage_of(is_private, |u| u.shared),
         left_out_bytes: match image.source() {
             Source::Core { left_out } => *left_out,
             _ => 0,
@@ -274,6 +281,15 @@ pub fn take(image: &Image, options: &Options) -> Census {
         pins: found.pins.into_iter().map(|(pin, _)| pin).collect(),
         largest,
         malloc: malloc_report(&malloc),
+        other_allocators: malloc
+            .others
+            .iter()
+            .map(|o| AllocatorReport {
+                name: o.name.to_string(),
+                mapped_bytes: o.mapped,
+                resident_bytes: o.resident,
+            })
+            .collect(),
         doubt_count: doubts.count() + malloc.doubts.len(),
         doubts: words,
     }

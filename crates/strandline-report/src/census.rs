@@ -134,6 +134,8 @@ fn classes(out: &mut String, c: &Census) {
         let _ = writeln!(out, "  (the kernel's own sum differs by {difference} bytes)");
     }
     for (bytes, text) in [
+        (c.copy_on_write_bytes.unwrap_or(0), "of it shared with a parent or child (copy on write)"),
+        (c.huge_page_bytes.unwrap_or(0), "of it in huge pages"),
         (c.swapped_bytes, "swapped out, not in the sum"),
         (c.page_table_bytes.unwrap_or(0), "page tables, not in the sum"),
         (c.left_out_bytes, "left out of the core file"),
@@ -141,6 +143,10 @@ fn classes(out: &mut String, c: &Census) {
         if bytes > 0 {
             let _ = writeln!(out, "  {text}: {}", mib(bytes as i128));
         }
+    }
+    for other in &c.other_allocators {
+        let name = printable(&other.name);
+        let _ = writeln!(out, "  another allocator is loaded: {name}; its heaps aren't read");
     }
 }
 
@@ -327,4 +333,122 @@ pub fn render_diff(a: &Census, b: &Census, most: usize) -> String {
         let _ = writeln!(out, "{name:<50}{count:>+14}{:>14}", plus(*bytes));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strandline_census::{InterpreterReport, LargeReport, Pin};
+
+    fn census() -> Census {
+        let class = |class: Class, mib: u64| ClassReport {
+            name: class.name().to_owned(),
+            bytes: mib << 20,
+            text: class.text().to_owned(),
+        };
+        let arena = |live: u64| ArenaReport {
+            address: 0x7f00_0000_0000,
+            bytes: 1 << 20,
+            resident_bytes: 1 << 20,
+            live_bytes: live << 10,
+            ..ArenaReport::default()
+        };
+        Census {
+            pid: Some(4711),
+            command_line: vec!["python3".to_owned(), "app.py".to_owned()],
+            paused_ns: Some(12_000_000),
+            rss_bytes: 100 << 20,
+            kernel_rss_bytes: Some(100 << 20),
+            swapped_bytes: 1 << 20,
+            stranded_bytes: 62 << 20,
+            classes: vec![
+                class(Class::Objects, 30),
+                class(Class::FreeBlocks, 2),
+                class(Class::FreePools, 60),
+                class(Class::Code, 8),
+            ],
+            interpreters: vec![InterpreterReport {
+                version: "3.11.7 (main, May  9 2026) [GCC 12.2.0]".to_owned(),
+                module: String::new(),
+                allocators: 1,
+            }],
+            types: vec![TypeReport {
+                name: "app.\u{1b}Record".to_owned(),
+                count: 1000,
+                bytes: 30 << 20,
+                buffer_bytes: 1 << 20,
+            }],
+            arenas: [0, 1, 64, 512, 1024].map(arena).to_vec(),
+            pins: vec![Pin {
+                arena: 0x7f00_0000_0000,
+                held_bytes: 1 << 20,
+                type_name: "str".to_owned(),
+                count: 3,
+                bytes: 240,
+                path: Some("app.CACHE[\"k\"] → str".to_owned()),
+            }],
+            largest: vec![LargeReport {
+                address: 1,
+                type_name: "bytes".to_owned(),
+                bytes: 5 << 20,
+                path: Some("app.BLOB → bytes".to_owned()),
+            }],
+            ..Census::default()
+        }
+    }
+
+    const TEXT: &str = "\
+Census of process 4711: python3 app.py
+CPython 3.11.7; stood still for 12 ms
+
+resident memory (RSS)                                100.000 MiB   100.0 %
+  in use by Python                                    30.000 MiB    30.0 %  ███████▎
+  freed, kept by an allocator                         62.000 MiB    62.0 %  ██████████████▉
+    free pools in arenas that are in use              60.000 MiB    60.0 %
+    free blocks in pools that are in use               2.000 MiB     2.0 %
+  libraries and files                                  8.000 MiB     8.0 %  █▉
+  not named                                            0.000 MiB     0.0 %
+  swapped out, not in the sum: 1.000 MiB
+
+62.000 MiB were freed and not given back to the system, mostly free pools in arenas that are in use (60.000 MiB).
+2 of 5 arenas are less than a tenth full; 0.063 MiB in use keep them from going back.
+
+Objects by type                                            Bytes     Objects      In buffers
+  app.\u{fffd}Record                                         30.000 MiB        1000       1.000 MiB
+
+Largest single objects
+       5.000 MiB  app.BLOB → bytes
+
+Arenas of small objects: 5 of 1.000 MiB (a cell is one; · empty, █ full)
+  ·▁▁▄█
+
+What keeps the arenas that hold back most
+  arena 0x7f0000000000 holds back 1.000 MiB:
+    3 × str, 240 bytes, one of them: app.CACHE[\"k\"] → str
+";
+
+    #[test]
+    fn a_person_reads_this() {
+        assert_eq!(render(&census(), &Show::default()), TEXT);
+    }
+
+    #[test]
+    fn a_diff_shows_what_changed() {
+        let (a, mut b) = (census(), census());
+        b.rss_bytes += 1 << 20;
+        b.classes[0].bytes += 1 << 20;
+        b.types[0].count += 20;
+        b.types[0].bytes += 1 << 20;
+        let text = render_diff(&a, &b, 10);
+        let wanted = "\
+Resident memory: 100.000 MiB → 101.000 MiB (+1.000 MiB)
+
+Class                                                     Before         After          Change
+live Python objects                                   30.000 MiB    31.000 MiB      +1.000 MiB
+
+Type                                                     Objects         Bytes
+app.\u{fffd}Record                                                  +20    +1.000 MiB
+";
+        assert_eq!(text, wanted);
+    }
 }
