@@ -158,7 +158,8 @@ impl<'a> Rest<'a> {
             self.add(Class::StacksUnused, from, used);
             self.add(Class::Stacks, used, to);
         } else if threads.iter().any(|t| inside(&t.tls)) {
-            self.add(Class::Stacks, from, to);
+            // The main thread's local storage, and what lies next to it.
+            self.frame_chunks(m, from, to, Class::Stacks);
         } else if before == Before::Guard && from == m.start {
             // glibc keeps the stacks of threads that ended for the next ones.
             self.frame_chunks(m, from, to, Class::StacksUnused);
