@@ -448,6 +448,7 @@ fn a_core_file_says_the_same() {
     let gcore = Command::new("gcore").arg("--version").output();
     assert!(gcore.is_ok() || std::env::var_os("CI").is_none(), "gcore is missing: install gdb");
     if gcore.is_err() {
+        eprintln!("gcore is missing: core files are NOT compared; install gdb");
         return;
     }
     each(|python| {
