@@ -113,7 +113,7 @@ impl Copy {
     pub fn run(&mut self, runs: Vec<Run>) -> Result<(), Error> {
         let total: u64 = runs.iter().map(|r| r.end - r.start).sum();
         if total > self.buffer.len as u64 {
-            // It grew, or has many small holes: the rest of the time it stands a little longer.
+            // It grew, or has many small holes. This memory isn't touched yet, so it stands longer.
             let buffer = Buffer::new((total as usize).next_multiple_of(PAGE as usize));
             self.buffer = Arc::new(buffer.map_err(|_| no_room(self.pid, total))?);
         }
