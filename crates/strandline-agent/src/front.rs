@@ -171,7 +171,11 @@ fn some(object: Object) -> Option<Object> {
     (!object.is_null()).then_some(object)
 }
 
-unsafe fn set(dict: Object, name: &core::ffi::CStr, value: Object) -> Option<()> {
+/// `dict[name] = value`; the reference to `value` stays the caller's.
+///
+/// # Safety
+/// The GIL is held; both are live objects or null.
+pub unsafe fn set(dict: Object, name: &core::ffi::CStr, value: Object) -> Option<()> {
     let value = some(value)?;
     // SAFETY: live objects; the caller holds the GIL.
     let status = unsafe {
@@ -183,7 +187,11 @@ unsafe fn set(dict: Object, name: &core::ffi::CStr, value: Object) -> Option<()>
     (status == 0).then_some(())
 }
 
-unsafe fn new_long(value: i64) -> Object {
+/// A new `int`.
+///
+/// # Safety
+/// The GIL is held.
+pub unsafe fn new_long(value: i64) -> Object {
     // SAFETY: the GIL is held.
     unsafe { call!(symbols::FROM_LONG, fn(value => i64) -> Object) }
 }
@@ -238,7 +246,7 @@ unsafe fn front() -> Option<()> {
 ///
 /// # Safety
 /// The GIL is held, no exception is set, and `namespace` is a live dict.
-unsafe fn run(text: &'static str, namespace: Object) -> Option<()> {
+pub unsafe fn run(text: &'static str, namespace: Object) -> Option<()> {
     // SAFETY: documented API and the caller's promise.
     unsafe {
         let code = if symbols::COMPILE.found() {
@@ -268,7 +276,8 @@ unsafe fn run(text: &'static str, namespace: Object) -> Option<()> {
     }
 }
 
-type Native = unsafe extern "C" fn(Object, Object) -> Object;
+/// A function that Python calls with positional arguments.
+pub type Native = unsafe extern "C" fn(Object, Object) -> Object;
 
 /// Number of items of a tuple.
 ///
@@ -309,7 +318,8 @@ unsafe fn bytes_item<'a>(args: Object, i: usize) -> &'a [u8] {
     }
 }
 
-fn none() -> Object {
+/// `None`, a new reference. The GIL is held.
+pub fn none() -> Object {
     let none = symbols::NONE.address() as Object;
     // SAFETY: None is a live object; the caller of the function takes over one reference.
     unsafe { call!(symbols::INC_REF, fn(none => Object)) };

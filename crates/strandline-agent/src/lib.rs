@@ -14,6 +14,7 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("the agent knows the x86-64 Linux ABI only");
 
+mod census;
 mod chunks;
 mod clock;
 mod counters;
@@ -26,6 +27,7 @@ mod lines;
 mod lock;
 mod map;
 mod memory;
+mod module;
 mod own;
 mod pools;
 mod pymem;
@@ -42,6 +44,7 @@ mod tls;
 
 pub mod exec;
 pub mod malloc;
+mod proc;
 pub mod process;
 pub mod ranges;
 

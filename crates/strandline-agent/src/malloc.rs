@@ -76,6 +76,7 @@ fn uncount(t: Taken) {
     // From this size on a free may give memory back to the kernel: an own mapping, or the top of
     // a heap (FASTBIN_CONSOLIDATION_THRESHOLD, glibc malloc/malloc.c).
     if t.header.bytes >= rss::LARGE {
+        rss::before_release();
         rss::large_freed(t.header.bytes);
     }
     if python::held_tstate() != 0 {

@@ -5,12 +5,36 @@
 //! RSS figures are printed net of it.
 
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use strandline_capture::layout::{OwnMaps, MAX_OWN_MAPS, OWN_MAPS_MAGIC};
 
 /// Page size of x86-64, bytes.
 pub const PAGE: usize = 4096;
 /// Bytes mapped at a time.
 const CHUNK: usize = 1 << 20;
+
+/// What this module mapped, for a census of this process.
+static OWN: OwnMaps = OwnMaps {
+    magic: OWN_MAPS_MAGIC,
+    count: AtomicU64::new(0),
+    reserved: 0,
+    maps: [const { [const { AtomicU64::new(0) }; 2] }; MAX_OWN_MAPS],
+};
+
+fn note(start: u64, bytes: u64) {
+    let last = OWN.count.load(Relaxed).wrapping_sub(1);
+    if let Some([first, _]) = OWN.maps.get(last as usize) {
+        // The kernel maps downwards: most mappings lie right below the last one.
+        if first.compare_exchange(start + bytes, start, Relaxed, Relaxed).is_ok() {
+            return;
+        }
+    }
+    if let Some([first, end]) = OWN.maps.get(OWN.count.fetch_add(1, Relaxed) as usize) {
+        first.store(start, Relaxed);
+        end.store(start + bytes, Relaxed);
+    }
+}
 
 /// Resident bytes of everything that this module handed out.
 static RESIDENT: AtomicI64 = AtomicI64::new(0);
@@ -45,6 +69,7 @@ pub fn map(bytes: usize) -> *mut u8 {
         if p == -1 {
             return null_mut();
         }
+        note(p as u64, bytes as u64);
         let p = p as usize as *mut u8;
         libc::syscall(libc::SYS_madvise, p, bytes, libc::MADV_NOHUGEPAGE);
         p

@@ -10,7 +10,7 @@ use crate::fork::{after_fork_child, after_fork_parent, before_fork, in_vfork_chi
 use crate::real::{self, libc_call};
 use crate::region::{self, claimed, region};
 use crate::tls::Quiet;
-use crate::{heap, malloc, python, rss, setup, sites};
+use crate::{census, heap, malloc, python, rss, setup, sites};
 
 /// Starts the agent in this process: maps the capture, installs the hooks that can be installed
 /// before the interpreter runs. Does nothing if no capture was named.
@@ -44,6 +44,7 @@ pub unsafe fn start(argc: c_int, argv: *mut *mut c_char, envp: *mut *mut c_char)
         crate::pools::reserve();
         crate::pymem::wrap();
         crate::python27::start();
+        crate::module::offer();
         setup::wait_for_python();
     }
     malloc::start();
@@ -107,6 +108,7 @@ pub fn exiting() {
             return;
         }
         rss::write_ledger(&h.exit);
+        census::at_exit(h.exit.rss.load(Relaxed));
         h.state.store(capture::STATE_EXITED, Relaxed);
         // What the interpreter frees while it shuts down is no longer the program's doing.
         region::detach(capture_path());

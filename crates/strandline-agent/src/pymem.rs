@@ -215,6 +215,7 @@ unsafe extern "C" fn arena_free(_ctx: *mut c_void, p: *mut c_void, bytes: usize)
         // SAFETY: the wrapped arena allocator's own function.
         unsafe { f(b.ctx, p, bytes) };
     } else {
+        crate::rss::before_release();
         pools::arena_removed(p as usize, bytes);
         let _inside = Flagged::new(IN_ARENA);
         // SAFETY: the wrapped arena allocator's own function.

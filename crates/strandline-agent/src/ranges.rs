@@ -283,6 +283,9 @@ pub unsafe fn munmap(address: *mut c_void, bytes: usize) -> c_int {
     let mut pieces = NO_PIECES;
     let mut n = 0;
     if claimed() {
+        if bytes >= crate::rss::LARGE {
+            crate::rss::before_release();
+        }
         crate::rss::pages_moved();
         let inside = tls().flags.get();
         if inside & IN_OBJECT_27 != 0 && crate::python27::is_arena(bytes) {

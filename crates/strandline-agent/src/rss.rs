@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use strandline_capture::layout::Ledger;
 
+use crate::census;
 use crate::clock;
 use crate::counters;
 use crate::heap;
@@ -58,6 +59,23 @@ pub fn large_freed(bytes: usize) {
     pages_moved();
 }
 
+/// Memory may be given back to the kernel right after this: the last moment for a census of the
+/// peak, if one is wanted. Called where the thread may wait.
+#[inline(always)]
+pub fn before_release() {
+    if census::looks_for_peak() {
+        look_for_peak();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn look_for_peak() {
+    if let Some(rss) = kernel_rss() {
+        census::maybe_peak(rss, true);
+    }
+}
+
 /// What the last reading said.
 #[derive(Clone, Copy, Default)]
 pub struct Reading {
@@ -84,22 +102,7 @@ pub fn untouched_memory() -> bool {
 /// Resident bytes of the process as the kernel says; `None` if it doesn't.
 fn kernel_rss() -> Option<i64> {
     let mut text = [0u8; 128];
-    // SAFETY: plain open(2), read(2) into a buffer of the given size, close(2).
-    let n = unsafe {
-        let fd = libc::syscall(
-            libc::SYS_openat,
-            libc::AT_FDCWD,
-            c"/proc/self/statm".as_ptr(),
-            libc::O_RDONLY | libc::O_CLOEXEC,
-        );
-        if fd < 0 {
-            return None;
-        }
-        let n = libc::syscall(libc::SYS_read, fd, text.as_mut_ptr(), text.len());
-        libc::syscall(libc::SYS_close, fd);
-        n
-    };
-    let text = text.get(..usize::try_from(n).ok()?)?;
+    let text = crate::proc::read(c"/proc/self/statm", &mut text);
     let field = text.split(|b| *b == b' ').nth(1)?;
     let pages = field
         .iter()
@@ -189,4 +192,7 @@ pub fn write_ledger(to: &Ledger) {
     to.stranded_arenas.store(stranded_arenas(), Relaxed);
     to.stranded_heap.store(heap::stranded(), Relaxed);
     to.when.store(clock::wall(), Relaxed);
+    if census::looks_for_peak() {
+        census::maybe_peak(rss, false);
+    }
 }

@@ -142,6 +142,14 @@ symbols! {
     OBJECT_REALLOC c"PyObject_Realloc"
     /// `void PyObject_Free(void *)`
     OBJECT_FREE c"PyObject_Free"
+    /// `int PyImport_AppendInittab(const char *, PyObject *(*)(void))`
+    APPEND_INITTAB c"PyImport_AppendInittab"
+    /// `PyObject *PyModuleDef_Init(PyModuleDef *)`, 3.5+, borrowed
+    MODULE_DEF_INIT c"PyModuleDef_Init"
+    /// `PyObject *PyImport_AddModule(const char *)`, borrowed
+    ADD_MODULE c"PyImport_AddModule"
+    /// `PyObject *PyModule_GetDict(PyObject *)`, borrowed
+    MODULE_DICT c"PyModule_GetDict"
     /// `PyObject *PyObject_CallFunctionObjArgs(PyObject *, ..., NULL)`
     CALL_OBJ_ARGS c"PyObject_CallFunctionObjArgs"
 }

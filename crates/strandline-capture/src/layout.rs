@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 /// First eight bytes of every capture.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
 /// Version of this layout. A reader refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes in front of the first region.
 pub const HEADER_BYTES: usize = 64 * 1024;
 /// Distance between two regions. The file is sparse: only touched pages exist.
@@ -41,6 +41,22 @@ pub const OPTION_FOLLOW: u32 = 1;
 pub const OPTION_ALL: u32 = 2;
 /// [`Header::options`]: `--function` patterns are given in [`Header::patterns`].
 pub const OPTION_FUNCTIONS: u32 = 4;
+/// [`Header::options`]: the main process asks for a census before it exits.
+pub const OPTION_CENSUS_EXIT: u32 = 8;
+/// [`Header::options`]: the main process asks for a census where its RSS is highest.
+pub const OPTION_CENSUS_PEAK: u32 = 16;
+
+/// [`Request::kind`]: the program called `strandline.census()`.
+pub const CENSUS_CALL: u32 = 1;
+/// [`Request::kind`]: the program is about to exit.
+pub const CENSUS_EXIT: u32 = 2;
+/// [`Request::kind`]: RSS is higher than ever, and may fall from here.
+pub const CENSUS_PEAK: u32 = 3;
+
+/// [`Request::status`]: the answer is a census.
+pub const CENSUS_TAKEN: u32 = 1;
+/// [`Request::status`]: the answer is a sentence that says why there is none.
+pub const CENSUS_FAILED: u32 = 2;
 
 /// [`Tag::flags`]: allocated by a thread that did not hold the GIL.
 pub const TAG_NATIVE: u32 = 1;
@@ -86,6 +102,49 @@ pub struct Text {
     pub len: AtomicU32,
 }
 
+/// A process asks the strandline process for a census of itself, and stands until it has it. One
+/// at a time; `asked` and `answered` are futexes (futex(2)) shared by all.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Request {
+    /// Process id of the one that asks; 0: nobody.
+    pub holder: AtomicU32,
+    /// `CENSUS_*`: why.
+    pub kind: AtomicU32,
+    /// Number of requests so far.
+    pub asked: AtomicU32,
+    /// Number of the last request that was answered.
+    pub answered: AtomicU32,
+    /// `CENSUS_TAKEN` or `CENSUS_FAILED`.
+    pub status: AtomicU32,
+    /// Descriptor of the answer's text in the strandline process: JSON, or why there is none.
+    pub descriptor: AtomicU32,
+}
+
+/// First two words of [`OwnMaps`], by which a reader of the process's memory finds it.
+pub const OWN_MAPS_MAGIC: [u64; 2] =
+    [u64::from_le_bytes(*b"strand\xf0\x9f"), u64::from_le_bytes(*b"own maps")];
+/// Capacity of [`OwnMaps::maps`].
+pub const MAX_OWN_MAPS: usize = 254;
+/// A part of the file name under which a process has the agent's library mapped.
+pub const AGENT_NAME: &str = "memfd:strandline-agent";
+/// The same of the capture.
+pub const CAPTURE_NAME: &str = "memfd:strandline-capture";
+
+/// The agent's own anonymous memory, in its library's data: for a census, which finds it there.
+#[repr(C, align(16))]
+#[derive(Debug)]
+pub struct OwnMaps {
+    /// [`OWN_MAPS_MAGIC`].
+    pub magic: [u64; 2],
+    /// Entries used; may pass [`MAX_OWN_MAPS`], the rest isn't listed.
+    pub count: AtomicU64,
+    /// Padding.
+    pub reserved: u64,
+    /// Address of the first byte, address after the last.
+    pub maps: [[AtomicU64; 2]; MAX_OWN_MAPS],
+}
+
 /// Start of the file; written by the strandline process before the target starts.
 #[repr(C)]
 #[derive(Debug)]
@@ -106,6 +165,8 @@ pub struct Header {
     /// [`MAX_REGIONS`]. A limit on file sizes can make it smaller, and a region behind the end
     /// of the file must not be touched.
     pub room: u32,
+    /// A census that a process wants of itself.
+    pub request: Request,
     /// `--function` patterns, one a line, UTF-8.
     pub patterns: [u8; MAX_PATTERNS],
 }

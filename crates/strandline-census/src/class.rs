@@ -54,13 +54,15 @@ pub enum Class {
     SharedMemory,
     /// What the kernel maps: vdso and the like.
     Kernel,
+    /// strandline's own, in a program that it runs.
+    Profiler,
     /// What couldn't be named.
     Unnamed,
 }
 
 impl Class {
     /// All classes, in the order of a report.
-    pub const ALL: [Class; 26] = [
+    pub const ALL: [Class; 27] = [
         Class::Objects,
         Class::Buffers,
         Class::LargeObjects,
@@ -86,6 +88,7 @@ impl Class {
         Class::Files,
         Class::SharedMemory,
         Class::Kernel,
+        Class::Profiler,
         Class::Unnamed,
     ];
 
@@ -117,6 +120,7 @@ impl Class {
             Class::Files => "files",
             Class::SharedMemory => "shared_memory",
             Class::Kernel => "kernel",
+            Class::Profiler => "profiler",
             Class::Unnamed => "unnamed",
         }
     }
@@ -149,6 +153,7 @@ impl Class {
             Class::Files => "mapped files",
             Class::SharedMemory => "shared memory",
             Class::Kernel => "mapped by the kernel (vdso)",
+            Class::Profiler => "strandline's own, not there without it",
             Class::Unnamed => "not named",
         }
     }
@@ -178,7 +183,8 @@ impl Class {
             | Class::LibraryData
             | Class::Files
             | Class::SharedMemory
-            | Class::Kernel => Group::Mapped,
+            | Class::Kernel
+            | Class::Profiler => Group::Mapped,
             Class::Unnamed => Group::Unnamed,
         }
     }

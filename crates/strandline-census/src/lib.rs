@@ -15,6 +15,7 @@ mod model;
 mod names;
 mod owners;
 mod paths;
+mod profiler;
 mod take;
 
 pub use class::{Class, Group, Sums};

@@ -205,11 +205,17 @@ pub fn take(image: &Image, options: &Options) -> Census {
     let of_malloc = count_chunks(image, &malloc, &chunks, &int_blocks);
     ranges.extend(malloc.heaps.iter().map(|h| (h.start, h.end)));
     ranges.extend(malloc.mmapped.iter().map(|m| (m.base, m.chunk.end())));
+    let mut own = Sums::default();
+    for (from, to) in crate::profiler::ranges(image) {
+        own.add(Class::Profiler, image.resident_bytes(from, to));
+        ranges.push((from, to));
+    }
     let claimed = Claimed::new(ranges);
     let mut sums = found.sums;
     sums.add_all(&of_malloc.sums);
     let (rest, frames) = Rest::count(image, &claimed);
     sums.add_all(&rest);
+    sums.add_all(&own);
     let mut largest = largest(&chunks, &pythons);
     let paths = Paths::new(&search, &frames);
     name_holders(&paths, options.paths, &mut found.pins, &mut largest);

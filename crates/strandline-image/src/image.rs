@@ -211,6 +211,12 @@ impl Image {
         piece.data().get((address - piece.start) as usize..)
     }
 
+    /// The first copied address from `address` on.
+    pub fn next_copied(&self, address: u64) -> Option<u64> {
+        let next = self.pieces.get(self.pieces.partition_point(|p| p.end() <= address))?;
+        Some(next.start.max(address))
+    }
+
     /// Fills `into` from `address`, from the copy or from where else it can be read; false, and
     /// `into` in an unknown state, if any byte can't be had.
     pub fn read(&self, address: u64, into: &mut [u8]) -> bool {
@@ -326,6 +332,8 @@ mod tests {
         assert_eq!(image.word(u64::MAX - 3), None);
         assert_eq!(image.slice(0x1ffc, 8), None);
         assert_eq!(image.slice(0xfff, 1), None);
+        let next = [0, 0x1000, 0x1fff, 0x2000].map(|a| image.next_copied(a));
+        assert_eq!(next, [Some(0x1000), Some(0x1000), Some(0x1fff), None]);
     }
 
     #[test]

@@ -188,7 +188,9 @@ fn open(pid: i32, m: &Mapping) -> io::Result<File> {
     if let Ok(file) = File::open(by_mapping) {
         return Ok(file);
     }
-    let file = File::open(format!("/proc/{pid}/root{}", m.path))?;
+    // A process that has ended since has no root any more: it was this one, as a rule.
+    let file =
+        File::open(format!("/proc/{pid}/root{}", m.path)).or_else(|_| File::open(&m.path))?;
     if file.metadata()?.ino() != m.inode {
         return Err(io::Error::new(io::ErrorKind::NotFound, "another file by now"));
     }

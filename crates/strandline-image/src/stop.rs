@@ -18,7 +18,7 @@ pub struct Registers {
     pub tls: u64,
 }
 
-/// `PTRACE_EVENT_STOP` as waitpid reports it.
+/// `PTRACE_EVENT_STOP` as waitid reports it.
 const EVENT_STOP: i32 = 128;
 /// Rounds of looking for new threads.
 const ROUNDS: usize = 100;
@@ -44,6 +44,26 @@ fn ptrace(request: libc::c_uint, tid: i32, data: usize) -> io::Result<()> {
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+/// Waits until a seized thread stands; the event and the signal it stands for, or nothing if it
+/// ended. Only the stop is taken, never the end: that of a child is for those who wait for it.
+fn await_stop(tid: i32) -> Option<(i32, i32)> {
+    loop {
+        // SAFETY: an all-zero siginfo is a valid value, which waitid(2) fills in; `si_status` is
+        // a field of what it reports.
+        let waited = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let flags = libc::WSTOPPED | libc::__WALL;
+            let status = libc::waitid(libc::P_PID, tid as libc::id_t, &mut info, flags);
+            (status == 0).then(|| info.si_status())
+        };
+        match waited {
+            Some(status) => return Some((status >> 8, status & 0xff)),
+            None if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            None => return None,
+        }
     }
 }
 
@@ -86,17 +106,14 @@ impl Stopped {
                 _ => Err(Error::Stop(self.pid, e)),
             };
         }
-        let mut status = 0;
-        // SAFETY: waitpid(2) with a place for the status.
-        let waited = unsafe { libc::waitpid(tid, &mut status, libc::__WALL) };
-        if waited != tid || !libc::WIFSTOPPED(status) {
+        let Some((event, signal)) = await_stop(tid) else {
             self.threads.remove(&tid);
             return Ok(false);
-        }
-        if status >> 16 != EVENT_STOP {
+        };
+        if event != EVENT_STOP {
             // It was about to get a signal: it gets it when it is let go. The interruption is
             // still pending and is dropped then.
-            self.threads.insert(tid, libc::WSTOPSIG(status));
+            self.threads.insert(tid, signal);
         }
         if let Some(registers) = registers(tid) {
             self.registers.push((tid, registers));

@@ -24,7 +24,9 @@ pub(crate) fn find(image: &Image, free: &[(u64, u64)], layout: &Layout) -> Vec<M
         while base < to && to - base >= PAGE {
             let here = chunk(&mut words, base, base, to, layout)
                 .map(|first| aligned(&mut words, base, to, layout).unwrap_or(first));
-            base = here.map_or(base + PAGE, |m| m.chunk.end());
+            // A chunk's head is resident: what isn't may be a reservation of terabytes.
+            let next = || image.next_copied(base + PAGE).unwrap_or(to) / PAGE * PAGE;
+            base = here.map_or_else(next, |m| m.chunk.end());
             found.extend(here);
         }
     }

@@ -73,6 +73,7 @@ impl Run {
             program,
             processes,
             functions,
+            censuses: Vec::new(),
             unrecorded_processes: capture.unrecorded,
             doubts: capture.doubts.clone(),
         }

@@ -18,7 +18,7 @@ pub mod text;
 
 pub use assemble::Setting;
 pub use model::{
-    Abilities, Exit, FunctionTable, LedgerRow, Line, ProcessRow, ProcessState, Program, Run,
-    SiteRow, SCHEMA,
+    Abilities, Exit, FunctionTable, LedgerRow, Line, Moment, ProcessRow, ProcessState, Program,
+    Run, SiteRow, SCHEMA,
 };
 pub use source::{Files, Sources};

@@ -27,10 +27,23 @@ pub struct Run {
     pub processes: Vec<ProcessRow>,
     /// Every profiled function, for each process in which it ran.
     pub functions: Vec<FunctionTable>,
+    /// Censuses of the main process that were asked for.
+    pub censuses: Vec<Moment>,
     /// Number of processes that found no room in the capture.
     pub unrecorded_processes: u32,
     /// What could not be understood, one sentence each.
     pub doubts: Vec<String>,
+}
+
+/// A census at a moment of the run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Moment {
+    /// `exit`, or `peak`: where RSS was highest.
+    pub moment: &'static str,
+    /// The census; `None` if none could be taken.
+    pub census: Option<strandline_census::Census>,
+    /// Why not.
+    pub error: Option<String>,
 }
 
 /// How a program ended: one of the two is set.

@@ -117,6 +117,12 @@ pub struct RunOptions {
     /// Show every function of the program's own files
     #[arg(long)]
     pub all: bool,
+    /// Take a census of the main process when it is about to exit
+    #[arg(long)]
+    pub census_at_exit: bool,
+    /// Take a census of the main process where its RSS is highest
+    #[arg(long)]
+    pub census_at_peak: bool,
     /// Number of source lines in the summary's lists
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub top: usize,

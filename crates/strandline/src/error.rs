@@ -45,6 +45,10 @@ pub enum Error {
     CaptureSize(io::Error),
     #[error("the shared file of the {what} can't be written: {}; free some memory", reason(.source))]
     SharedWrite { what: &'static str, source: io::Error },
+    #[error("the capture can't be watched: {}; free some memory", reason(.0))]
+    SharedMap(io::Error),
+    #[error("process {0} asked for a census, but isn't the one that has the agent: is it in another pid namespace?")]
+    NotOurs(u32),
     #[error("{}: can't be started: {}", .0.display(), reason(.1))]
     Start(PathBuf, io::Error),
     #[error("process {} can't be waited for: {}; its report is lost", .0, reason(.1))]

@@ -9,6 +9,7 @@ use std::io;
 use std::os::raw::c_char;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr::null;
+use std::time::Duration;
 
 use libc::{c_int, pid_t};
 
@@ -103,7 +104,7 @@ pub fn start(target: &Target, agent: &str, capture: &str) -> Result<Running, Err
     let variables = Strings::new(variables.into_iter()).map_err(failed)?;
     let pipe = pipe().map_err(failed)?;
     let blocked = Blocked::new();
-    // SAFETY: this process has one thread; the child only makes async-signal-safe calls.
+    // SAFETY: other threads may exist, but the child only makes async-signal-safe calls.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         blocked.restore_for_target();
@@ -177,19 +178,32 @@ fn wait_for(pid: pid_t) -> Option<c_int> {
 }
 
 impl Running {
-    /// Waits for the target's end.
-    pub fn wait(self) -> Result<Ended, Error> {
+    /// Waits until the target has ended or, while this process traces it, stands still. Takes
+    /// nothing away: its process id stays taken, and the stop can still be waited for.
+    fn has_ended(&self) -> bool {
         loop {
-            // SAFETY: an all-zero siginfo is a valid value; waitid(2) fills it in and, with
-            // WNOWAIT, leaves the child's process id taken until signals no longer go to it.
-            let done = unsafe {
+            // SAFETY: an all-zero siginfo is a valid value, which waitid(2) fills in.
+            let (done, code) = unsafe {
                 let mut info: libc::siginfo_t = std::mem::zeroed();
                 let flags = libc::WEXITED | libc::WNOWAIT;
-                libc::waitid(libc::P_PID, self.pid as libc::id_t, &mut info, flags) == 0
+                let status = libc::waitid(libc::P_PID, self.pid as libc::id_t, &mut info, flags);
+                (status == 0, info.si_code)
             };
-            if done || io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-                break;
+            if done {
+                return matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED);
             }
+            if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+                return true;
+            }
+        }
+    }
+
+    /// Waits for the target's end.
+    pub fn wait(self) -> Result<Ended, Error> {
+        while !self.has_ended() {
+            // It only stood still: a census is being taken, and the thread that takes it is about
+            // to see the stop.
+            std::thread::sleep(Duration::from_millis(1));
         }
         Forwarding::stop();
         let status =

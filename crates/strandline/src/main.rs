@@ -12,6 +12,7 @@ mod cli;
 mod elf;
 mod error;
 mod launch;
+mod moments;
 mod output;
 mod run;
 mod shared;

@@ -11,6 +11,7 @@ use strandline_report::{text, Exit, Files, Run, Setting};
 use crate::cli::{Parsed, Program, RunOptions};
 use crate::error::{Error, OUR_FAILURE};
 use crate::launch::{self, Ended};
+use crate::moments::Listener;
 use crate::output::Output;
 use crate::target::{self, Surroundings, Target};
 use crate::{shared, signals};
@@ -19,6 +20,7 @@ use crate::{shared, signals};
 struct Shared {
     agent: File,
     capture: File,
+    listener: Listener,
 }
 
 /// Runs the program and writes the report. The exit code is the program's, or 125 if strandline
@@ -46,7 +48,7 @@ pub fn run(parsed: Parsed) -> ExitCode {
         _ => None,
     };
     let main = Main { pid: pid as u32, command: &target.arguments, ended, code };
-    let reported = report(&options, &main, &shared).and_then(|text| output.write(&text));
+    let reported = report(&options, &main, shared).and_then(|text| output.write(&text));
     if let Err(e) = &reported {
         e.print();
     }
@@ -82,13 +84,17 @@ fn start(options: &RunOptions, target: &Target) -> Result<(Shared, launch::Runni
     let bit = |on: bool, bit: u32| if on { bit } else { 0 };
     let bits = bit(!options.no_follow, layout::OPTION_FOLLOW)
         | bit(options.all, layout::OPTION_ALL)
-        | bit(!options.functions.is_empty(), layout::OPTION_FUNCTIONS);
+        | bit(!options.functions.is_empty(), layout::OPTION_FUNCTIONS)
+        | bit(options.census_at_exit, layout::OPTION_CENSUS_EXIT)
+        | bit(options.census_at_peak, layout::OPTION_CENSUS_PEAK);
     let capture = shared::capture(bits, &options.functions.join("\n"))?;
     let agent = shared::agent()?;
     let (agent_name, capture_name) =
         (shared::name_for_others(&agent), shared::name_for_others(&capture));
+    let inode = agent_inode(&agent);
+    let listener = Listener::start(&capture, move |pid| holds_agent(pid, inode))?;
     let running = launch::start(target, &agent_name, &capture_name)?;
-    Ok((Shared { agent, capture }, running))
+    Ok((Shared { agent, capture, listener }, running))
 }
 
 /// The process that was started, after its end.
@@ -100,10 +106,10 @@ struct Main<'a> {
     code: Option<String>,
 }
 
-fn report(options: &RunOptions, main: &Main<'_>, shared: &Shared) -> Result<String, Error> {
+fn report(options: &RunOptions, main: &Main<'_>, shared: Shared) -> Result<String, Error> {
     let capture = read::read(&shared.capture)?;
-    let agent_inode = shared.agent.metadata().map(|m| m.ino()).unwrap_or(0);
-    let alive = |pid: u32| holds_agent(pid, agent_inode);
+    let inode = agent_inode(&shared.agent);
+    let alive = |pid: u32| holds_agent(pid, inode);
     let setting = Setting {
         version: env!("CARGO_PKG_VERSION"),
         command: main.command.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
@@ -116,12 +122,17 @@ fn report(options: &RunOptions, main: &Main<'_>, shared: &Shared) -> Result<Stri
         top: options.top,
         alive: &alive,
     };
-    let run = Run::assemble(&capture, &setting, &Files);
+    let mut run = Run::assemble(&capture, &setting, &Files);
+    run.censuses = shared.listener.finish(options);
     if options.json {
         return run.to_json().map_err(|e| Error::Json(e.to_string()));
     }
     let cwd = std::env::current_dir().ok();
     Ok(text::render(&run, cwd.as_deref()))
+}
+
+fn agent_inode(agent: &File) -> u64 {
+    agent.metadata().map(|m| m.ino()).unwrap_or(0)
 }
 
 /// True if process `pid` runs and has our agent mapped: the number alone may have been given to

@@ -32,6 +32,14 @@ pub fn agent() -> Result<File, Error> {
     Ok(file)
 }
 
+/// A file that holds `text`, for the program to read.
+pub fn answer(text: &[u8]) -> Result<File, Error> {
+    let what = "census";
+    let mut file = shared_file(c"strandline-census", what, false)?;
+    file.write_all(text).map_err(|source| Error::SharedWrite { what, source })?;
+    Ok(file)
+}
+
 /// A capture that no process has used yet. `patterns`: one a line.
 pub fn capture(options: u32, patterns: &str) -> Result<File, Error> {
     let what = "capture";

@@ -130,6 +130,21 @@ impl Blocked {
     }
 }
 
+/// Runs `f` with all signals held back from this thread, and from threads that it starts.
+pub fn held_back<T>(f: impl FnOnce() -> T) -> T {
+    // SAFETY: sigfillset(3) and pthread_sigmask(3) fill the sets they are given, and put back
+    // the mask that was in force.
+    unsafe {
+        let mut all: sigset_t = std::mem::zeroed();
+        let mut before: sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before);
+        let result = f();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &before, null_mut());
+        result
+    }
+}
+
 /// Signals that are passed on if somebody sends them to strandline.
 const PASSED_ON: [c_int; 6] =
     [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];

@@ -5,7 +5,7 @@ mod table;
 
 use std::path::Path;
 
-use crate::model::{ProcessRow, ProcessState, Run};
+use crate::model::{Moment, ProcessRow, ProcessState, Run};
 
 /// Renders the report. `cwd`: paths beneath it are shown relative to it.
 pub fn render(run: &Run, cwd: Option<&Path>) -> String {
@@ -31,7 +31,27 @@ pub fn render(run: &Run, cwd: Option<&Path>) -> String {
         out.push_str(&format!("No function that ran matches --function {patterns}\n\n"));
     }
     summary::render(&mut out, run, cwd);
+    for moment in &run.censuses {
+        census_at(&mut out, run, moment);
+    }
     out
+}
+
+fn census_at(out: &mut String, run: &Run, moment: &Moment) {
+    let peak = run.main.and_then(|i| run.processes.get(i)?.kernel_rss_peak_bytes);
+    let when = match (moment.moment, peak) {
+        ("peak", Some(peak)) => {
+            format!("where its memory was highest (peak of RSS {})", mib(peak.into()))
+        }
+        ("peak", None) => "where its memory was highest".to_owned(),
+        _ => "at its exit".to_owned(),
+    };
+    out.push_str(&format!("\nThe program {when}\n\n"));
+    match (&moment.census, &moment.error) {
+        (Some(census), _) => out.push_str(&crate::census::render(census, &Default::default())),
+        (None, Some(error)) => out.push_str(&format!("No census: {}\n", printable(error))),
+        (None, None) => {}
+    }
 }
 
 fn is_table(f: &crate::FunctionTable) -> bool {
