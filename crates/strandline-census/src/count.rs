@@ -77,6 +77,42 @@ impl Counts {
     }
 }
 
+/// Types of what an `import` makes, types themselves aside.
+const OF_CODE: [&str; 16] = [
+    "builtin_function_or_method",
+    "classmethod",
+    "classmethod_descriptor",
+    "code",
+    "function",
+    "getset_descriptor",
+    "member_descriptor",
+    "method-wrapper",
+    "method_descriptor",
+    "module",
+    "property",
+    "staticmethod",
+    "instancemethod",
+    "importlib._bootstrap.ModuleSpec",
+    "_frozen_importlib.ModuleSpec",
+    "wrapper_descriptor",
+];
+
+impl Counts {
+    /// Bytes of code, functions, modules and types, with what they hold: the interpreter's own and
+    /// those of all that was imported. Their names, constants and the dicts of modules are counted
+    /// under their own types.
+    pub fn imported_code(&self, pythons: &[Python<'_>]) -> u64 {
+        let lists: Vec<_> = pythons.iter().map(|p| (p.types.base(), p.types.list())).collect();
+        let is_code = |id: TypeId| {
+            lists.iter().any(|(base, list)| {
+                let info = id.checked_sub(*base).and_then(|i| list.get(i as usize));
+                info.is_some_and(|i| i.is_metaclass() || OF_CODE.contains(&i.name.as_str()))
+            })
+        };
+        self.iter().filter(|(id, _)| is_code(*id)).map(|(_, c)| c.bytes + c.buffers).sum()
+    }
+}
+
 /// The name of type `id`.
 pub fn name_of(pythons: &[Python<'_>], id: TypeId) -> Option<String> {
     pythons.iter().find_map(|p| p.types.name(id))

@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 mod arenas;
+mod attributes;
 mod chunks;
 mod class;
 mod count;
+mod functions;
 mod int_blocks;
 mod mappings;
 mod model;

@@ -43,6 +43,9 @@ pub struct Census {
     pub interpreters: Vec<InterpreterReport>,
     /// Live objects by type, most bytes first.
     pub types: Vec<TypeReport>,
+    /// Of `types`: code, functions, modules and types with what they hold.
+    #[serde(default)]
+    pub imported_code_bytes: u64,
     /// Dead objects on free lists by type, most bytes first.
     pub free_lists: Vec<TypeReport>,
     /// Blocks of the small-object allocator by size class.

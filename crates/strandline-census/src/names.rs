@@ -11,7 +11,7 @@ const DIGIT_BITS: u32 = 30;
 
 /// The types of all interpreters.
 pub struct Names<'a> {
-    image: &'a Image,
+    pub(crate) image: &'a Image,
     pythons: &'a [Python<'a>],
     infos: Vec<Vec<TypeInfo>>,
 }

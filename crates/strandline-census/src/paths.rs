@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use strandline_interpreter::{module_data, values, words, Block, TypeId};
 
+use crate::functions::{Functions, Slot};
 use crate::names::Names;
 use crate::owners::Search;
 
@@ -46,31 +47,60 @@ struct Place {
 enum Root {
     /// A module object.
     Module,
+    /// A function that runs: this slot of its frame.
+    Running(Slot),
+    /// The frame of a function that runs, an object of its own.
+    Frame,
+    /// A thread's stack, or memory that frames are in.
+    Stack,
     /// Static memory of the interpreter or a library.
     Static,
-    /// A stack, or the frames of running functions.
-    Running,
+}
+
+/// Kinds of roots, see [`Root::kind`].
+const ROOTS: std::ops::RangeInclusive<u8> = 0..=3;
+/// The last kind of root that tells where to look.
+const TELLING: u8 = 1;
+/// Levels that a root of kind 0 is looked for when one of kind [`TELLING`] was found.
+const FOR_BETTER: usize = 6;
+
+impl Root {
+    /// How much it tells, less is better: what stays; what stays while a function runs; what may
+    /// be left over.
+    fn kind(self) -> u8 {
+        match self {
+            Root::Module => 0,
+            Root::Running(slot) if slot.is_variable => 1,
+            Root::Frame => 1,
+            Root::Running(_) => 2,
+            Root::Stack | Root::Static => 3,
+        }
+    }
 }
 
 /// The search.
 pub struct Paths<'a> {
     search: &'a Search<'a>,
     names: Names<'a>,
+    functions: Functions<'a>,
     /// Memory of frames and stacks: address and length.
-    running: Vec<(u64, u64)>,
+    stacks: Vec<(u64, u64)>,
 }
 
 impl<'a> Paths<'a> {
-    /// `running`: ranges of the frame stacks.
-    pub fn new(search: &'a Search<'a>, running: &[(u64, u64)]) -> Self {
-        let mut ranges: Vec<(u64, u64)> = running.to_vec();
+    /// `frames`: ranges of the frame stacks.
+    pub fn new(search: &'a Search<'a>, frames: &[(u64, u64)]) -> Self {
+        let functions = Functions::new(search);
+        // Behind the frames that run the memory has what is left of others.
+        let mut ranges = if functions.are_known() { Vec::new() } else { frames.to_vec() };
         for thread in search.image.threads() {
             let Some(sp) = thread.stack_pointer else { continue };
             if let Some(m) = search.image.mapping_at(sp) {
                 ranges.push((sp & !7, (m.end - (sp & !7)).min(1 << 20)));
             }
         }
-        Paths { search, names: Names::new(search.image, search.pythons), running: ranges }
+        let names = Names::new(search.image, search.pythons);
+        Paths { search, names, functions, stacks: ranges }
     }
 
     fn place(&self, address: u64) -> Option<Place> {
@@ -177,26 +207,26 @@ impl<'a> Paths<'a> {
     fn rooted(&self, wanted: &Wanted) -> HashMap<Thing, Root> {
         let mut roots = HashMap::new();
         let image = self.search.image;
-        let mut note = |bytes: &[u8], root| {
-            for (_, word) in words(0, bytes) {
-                if !wanted.may(word) {
-                    continue;
-                }
-                let Some(place) = self.place(word) else { continue };
-                if wanted.things.contains(&place.thing) && self.refers(word, &place) {
-                    roots.entry(place.thing).or_insert(root);
-                }
+        let mut note = |word: u64, root| {
+            if !wanted.may(word) {
+                return;
+            }
+            let Some(place) = self.place(word) else { return };
+            if wanted.things.contains(&place.thing) && self.refers(word, &place) {
+                better(&mut roots, place.thing, root);
             }
         };
-        for &(start, len) in &self.running {
+        self.functions.slots(|word, slot| note(word, Root::Running(slot)));
+        for frame in self.functions.objects() {
+            note(frame, Root::Frame);
+        }
+        for &(start, len) in &self.stacks {
             for (_, bytes) in image.slices(start, start.saturating_add(len)) {
-                note(bytes, Root::Running);
+                words(0, bytes).for_each(|(_, word)| note(word, Root::Stack));
             }
         }
         for part in module_data(image) {
-            for (_, bytes) in part.pieces(image) {
-                note(bytes, Root::Static);
-            }
+            part.words(image).for_each(|(_, word)| note(word, Root::Static));
         }
         roots
     }
@@ -210,7 +240,7 @@ impl<'a> Paths<'a> {
         let mut level: Vec<Thing> = places.iter().flatten().map(|p| p.thing).collect();
         level.sort_unstable();
         level.dedup();
-        for _ in 0..LEVELS {
+        for number in 1..=LEVELS {
             if level.is_empty() {
                 break;
             }
@@ -222,21 +252,26 @@ impl<'a> Paths<'a> {
             for (_, held) in &found {
                 ranks.entry(held.by).or_insert_with(|| self.rank(held.by));
             }
-            found.sort_unstable_by_key(|(thing, held)| (*thing, ranks.get(&held.by), *held));
+            found.sort_unstable_by_key(|(thing, held)| {
+                (*thing, self.may_be_left_over(*thing, *held), ranks.get(&held.by), *held)
+            });
             for (thing, held) in found {
                 let list = above.entry(thing).or_default();
+                if !list.is_empty() && self.may_be_left_over(thing, held) {
+                    continue;
+                }
                 if list.len() < HOLDERS && !list.iter().any(|h| h.by == held.by) {
                     list.push(held);
                 }
             }
             for (thing, root) in self.rooted(&wanted) {
-                roots.entry(thing).or_insert(root);
+                better(&mut roots, thing, root);
             }
             let mut next: Vec<Thing> = Vec::new();
             for thing in &level {
                 for held in above.get(thing).into_iter().flatten() {
                     if self.is_module(held.by) {
-                        roots.insert(held.by, Root::Module);
+                        better(&mut roots, held.by, Root::Module);
                     } else if !above.contains_key(&held.by) && !level.contains(&held.by) {
                         next.push(held.by);
                     }
@@ -246,18 +281,32 @@ impl<'a> Paths<'a> {
             next.dedup();
             next.truncate(MOST);
             level = next;
-            let reached = |p: &Place| self.shortest(p.thing, &above, &roots, true).is_some();
+            let enough = if number < FOR_BETTER { 0 } else { TELLING };
+            let reached = |p: &Place| {
+                (0..=enough).any(|kind| self.shortest(p.thing, &above, &roots, kind).is_some())
+            };
             if places.iter().flatten().all(reached) {
                 break;
             }
         }
         let text = |p: &Place| {
-            let path = self
-                .shortest(p.thing, &above, &roots, true)
-                .or_else(|| self.shortest(p.thing, &above, &roots, false))?;
+            let path = ROOTS.into_iter().find_map(|k| self.shortest(p.thing, &above, &roots, k))?;
             Some(self.text(&path, &roots, p))
         };
         places.iter().map(|p| p.as_ref().and_then(text)).collect()
+    }
+
+    /// True if this may be a link of a list of free blocks, from before both were allocated: the
+    /// first word of a buffer is written late, or never.
+    fn may_be_left_over(&self, thing: Thing, held: Held) -> bool {
+        if held.at != 0 {
+            return false;
+        }
+        let blocks = (self.place(thing), self.place(held.by));
+        matches!(blocks, (Some(to), Some(by))
+            if matches!(by.block, Block::Owned(_) | Block::Raw)
+                && !matches!(to.block, Block::Object(_))
+                && to.len == by.len)
     }
 
     /// How much a holder says of whose its thing is; less is better.
@@ -279,20 +328,20 @@ impl<'a> Paths<'a> {
         matches!(block, Some(Block::Object(id)) if self.names.of(id) == "module")
     }
 
-    /// The shortest way from `thing` up to a root, the root first. `module`: only to a module.
+    /// The shortest way from `thing` up to a root of this kind, the root first.
     fn shortest(
         &self,
         thing: Thing,
         above: &HashMap<Thing, Vec<Held>>,
         roots: &HashMap<Thing, Root>,
-        module: bool,
+        kind: u8,
     ) -> Option<Vec<(Thing, Option<u64>)>> {
         let mut came: HashMap<Thing, (Thing, u64)> = HashMap::new();
         let mut seen: HashSet<Thing> = [thing].into();
         let mut level = vec![thing];
         while !level.is_empty() {
             for &t in &level {
-                if roots.get(&t).is_some_and(|&r| !module || r == Root::Module) {
+                if roots.get(&t).is_some_and(|root| root.kind() == kind) {
                     let mut path = vec![(t, None)];
                     let mut at = t;
                     while let Some(&(below, offset)) = came.get(&at) {
@@ -341,10 +390,12 @@ impl<'a> Paths<'a> {
     ) -> String {
         let root = path.first().and_then(|(thing, _)| roots.get(thing));
         let mut text = match root {
-            Some(Root::Running) => "a running function".to_owned(),
+            Some(Root::Running(slot)) => self.functions.text(*slot),
+            Some(Root::Stack | Root::Frame) => "a running function".to_owned(),
             Some(Root::Static) => "the interpreter".to_owned(),
-            _ => String::new(),
+            Some(Root::Module) | None => String::new(),
         };
+        let is_vague = !matches!(root, Some(Root::Running(slot)) if slot.is_variable);
         // Names of a module's or an instance's dict are attributes.
         let mut attributes = false;
         for (i, &(thing, offset)) in path.iter().enumerate() {
@@ -355,6 +406,12 @@ impl<'a> Paths<'a> {
                     if i == 0 && name == "module" {
                         text = self.names.module(thing + self.names.front(id));
                         attributes = true;
+                        continue;
+                    }
+                    if let Some(variable) = self.variable(id, thing, offset) {
+                        // The frame's own thread says less than the frame.
+                        text = if i == 0 { variable } else { format!("{text} → {variable}") };
+                        attributes = false;
                         continue;
                     }
                     let holds_items = matches!(name.as_str(), "dict" | "list" | "set" | "deque");
@@ -369,11 +426,20 @@ impl<'a> Paths<'a> {
                     } else if name == "tuple" {
                         let index = self.names.tuple_index(id, offset.unwrap_or(0));
                         text.push_str(&format!("[{index}]"));
-                    } else if !holds_items || text.is_empty() || text.starts_with("a running") {
+                    } else if !holds_items || text.is_empty() || i == 0 && is_vague {
                         text.push_str(&format!(" → {name}"));
                     }
-                    attributes =
-                        attributes && name == "dict" && !inline || !holds_items && name != "tuple";
+                    // What it holds: an attribute that has a name, or the dict of them.
+                    let plain = !holds_items && name != "tuple" && thing != end.thing;
+                    let held = offset.filter(|_| plain);
+                    let attribute = held.and_then(|at| self.names.attribute_in(id, at));
+                    if let Some(attribute) = &attribute {
+                        text.push_str(&format!(".{attribute}"));
+                    }
+                    attributes = match held {
+                        Some(at) => attribute.is_none() && self.names.is_dict_of_attributes(id, at),
+                        None => attributes && name == "dict" && !inline,
+                    };
                 }
                 Block::Owned(id) if thing == end.thing => {
                     let last = format!(" → {}", self.names.of(id));
@@ -394,6 +460,12 @@ impl<'a> Paths<'a> {
         text.trim_start_matches(" → ").to_owned()
     }
 
+    /// The variable that stands at `offset` of a frame, generator or coroutine.
+    fn variable(&self, id: TypeId, thing: Thing, offset: Option<u64>) -> Option<String> {
+        let name = self.names.of(id);
+        self.functions.variable(&name, thing + self.names.front(id), thing + offset?)
+    }
+
     /// How the item at `at` (buffer, offset) is written; `holder`: who points to the buffer, and
     /// at which offset of its own.
     fn buffer_step(
@@ -412,6 +484,11 @@ impl<'a> Paths<'a> {
         };
         if self.names.of(owner) == "list" {
             return format!("[{}]", at.1 / 8);
+        }
+        if let Some((object, Some(pointer))) = holder {
+            if let Some(name) = self.names.attribute_at(owner, (object, pointer), at) {
+                return format!(".{name}");
+            }
         }
         let key = holder.and_then(|(dict, pointer)| {
             self.names.key_of(owner, dict, pointer?.checked_sub(self.names.front(owner))?, at)
@@ -441,6 +518,14 @@ impl<'a> Paths<'a> {
             },
             None => String::new(),
         }
+    }
+}
+
+/// Notes a root of `thing` unless a better one is known.
+fn better(roots: &mut HashMap<Thing, Root>, thing: Thing, root: Root) {
+    let known = roots.entry(thing).or_insert(root);
+    if root.kind() < known.kind() {
+        *known = root;
     }
 }
 

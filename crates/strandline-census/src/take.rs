@@ -281,6 +281,7 @@ pub fn take(image: &Image, options: &Options) -> Census {
             })
             .collect(),
         types: found.live.report(&pythons),
+        imported_code_bytes: found.live.imported_code(&pythons),
         free_lists,
         size_classes: found.sizes,
         arenas: found.arenas,

@@ -336,6 +336,13 @@ fn code(table: &Table<'_>, groups: &Groups, base: &Code) -> Result<Code, DebugOf
         linetable,
         line_table: base.line_table,
         code,
+        stack_size: base.stack_size,
+        slot_names: SlotNames::One(table.offset(
+            first + 7,
+            "code_object.localsplusnames",
+            8,
+            size,
+        )?),
         flags: base.flags.filter(|_| front),
         consts: base.consts.filter(|_| front),
         extra: base.extra.filter(|_| back),

@@ -134,6 +134,9 @@ pub struct Frame {
     pub object: FrameObject,
     /// `_PyInterpreterFrame`: 3.11 and later.
     pub interpreter: Option<InterpreterFrame>,
+    /// `gi_iframe` of a generator or coroutine, the frame itself; 3.11 and later
+    /// (Include/cpython/genobject.h; Include/internal/pycore_interpframe_structs.h from 3.14).
+    pub in_generator: Option<u16>,
 }
 
 /// `PyFrameObject` (Include/frameobject.h up to 3.8, Include/cpython/frameobject.h
@@ -222,7 +225,20 @@ pub struct InterpreterFrame {
     pub owned_by_interpreter: Option<u8>,
 }
 
+impl FrameObject {
+    /// Offset of `f_localsplus`: the slots of local variables, then those of the value stack; up
+    /// to 3.10.
+    pub const fn slots(&self) -> u16 {
+        self.size - 8
+    }
+}
+
 impl InterpreterFrame {
+    /// Offset of `localsplus`: the slots of local variables, then those of the value stack.
+    pub const fn slots(&self) -> u16 {
+        self.size - 8
+    }
+
     /// Whether a frame whose `owner` is this stands for Python code. If not,
     /// skip it and go on with `previous`.
     pub const fn carries_code(&self, owner: u8) -> bool {
@@ -244,6 +260,22 @@ pub enum Bytecode {
     Object(u16),
     /// From 3.11: `co_code_adaptive`, the bytecode itself starts here.
     Inline(u16),
+}
+
+/// Where a code object names the slots of its frames, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotNames {
+    /// Up to 3.10: pointers to tuples of names.
+    Three {
+        /// `co_varnames`: arguments and local variables.
+        variables: u16,
+        /// `co_cellvars`: variables that inner functions use too; a slot has the cell.
+        cells: u16,
+        /// `co_freevars`: variables of outer functions; a slot has the cell.
+        free: u16,
+    },
+    /// From 3.11, `co_localsplusnames`: pointer to one tuple of them all.
+    One(u16),
 }
 
 /// `PyCodeObject` (Include/code.h up to 3.8, Include/cpython/code.h later;
@@ -270,6 +302,10 @@ pub struct Code {
     pub line_table: crate::LineTable,
     /// Where the bytecode is.
     pub code: Bytecode,
+    /// `co_stacksize`: C `int`, slots of the frame's value stack.
+    pub stack_size: u16,
+    /// The names of the other slots.
+    pub slot_names: SlotNames,
     /// `co_flags`: C `int`.
     pub flags: Option<u16>,
     /// `co_consts`: pointer to a tuple.
@@ -390,6 +426,16 @@ pub struct Object {
     pub tp_flags: u16,
     /// `tp_dict` in `PyTypeObject`: pointer; null in static types of 3.12 and later.
     pub tp_dict: u16,
+    /// `tp_base`: pointer to the type that it is derived from, or null.
+    pub tp_base: u16,
+    /// `tp_dictoffset`: `Py_ssize_t`, where its objects have their dict.
+    pub tp_dictoffset: u16,
+    /// `ht_cached_keys` of `PyHeapTypeObject`: pointer to the keys of its objects' attributes
+    /// where these have their values without a dict, see [`Dict::Keys`]; 3.11 and later.
+    pub ht_cached_keys: Option<u16>,
+    /// `d_member` of `PyMemberDescrObject`: pointer to the `PyMemberDef` {name, type, offset}
+    /// (Include/descrobject.h, Include/structmember.h).
+    pub d_member: u16,
     /// `ob_size` in `PyTupleObject`: `Py_ssize_t`.
     pub tuple_len: u16,
     /// `ob_item` in `PyTupleObject`: the first item's pointer.

@@ -58,7 +58,13 @@ pub struct TypeInfo {
     pub front: u64,
     /// Address of the metaclass.
     pub metaclass: u64,
+    /// Its objects are of different sizes and don't say of which: generators and coroutines, whose
+    /// frame follows them (Include/internal/pycore_genobject.h, 3.11 and later).
+    pub uncounted: bool,
 }
+
+/// Types of objects with items but without `ob_size`.
+const UNCOUNTED: [&str; 3] = ["generator", "coroutine", "async_generator"];
 
 impl TypeInfo {
     /// True if the collector knows its objects.
@@ -76,13 +82,18 @@ impl TypeInfo {
         self.flags & TYPE_SUBCLASS != 0
     }
 
+    /// True if the values of its objects' attributes follow the object; 3.13 and later.
+    pub fn has_inline_values(&self) -> bool {
+        self.flags & INLINE_VALUES != 0
+    }
+
     /// How many of the `bytes` of a block (or chunk) belong to the object of this type in it: what
     /// follows is left over from before. All of them where it can't be told.
     ///
     /// Fact: `ob_size` at 16 in objects with items; `Py_TPFLAGS_INLINE_VALUES` 1 << 2 (3.13): the
     /// values of attributes follow the object.
     pub fn extent(&self, bytes: &[u8]) -> usize {
-        if self.flags & INLINE_VALUES != 0 || self.flags & TPFLAGS_UNICODE != 0 {
+        if self.has_inline_values() || self.flags & TPFLAGS_UNICODE != 0 || self.uncounted {
             return bytes.len();
         }
         let fixed = (self.front + self.basic_size) as usize;
@@ -233,7 +244,8 @@ impl Types {
             Some(module) => format!("{module}.{name}"),
             None => name,
         };
-        Some(TypeInfo { name, front, ..head })
+        let uncounted = head.item_size != 0 && UNCOUNTED.contains(&name.as_str());
+        Some(TypeInfo { name, front, uncounted, ..head })
     }
 
     /// `__module__` of a type that isn't a builtin one.
@@ -276,6 +288,7 @@ impl Types {
             flags,
             front: 0,
             metaclass: word(o.type_)?,
+            uncounted: false,
         })
     }
 }

@@ -68,37 +68,40 @@ fn table(image: &Image, l: &Layout, dict: u64) -> Option<Table> {
             let count = member(dict, mask)?.checked_add(1)?;
             Some(Table { start: member(dict, table)?, count, step: 24, key: 8, values: None })
         }
-        Dict::Keys { keys, values, entries, indices, index, first_value } => {
-            let keys = member(dict, keys)?;
-            let count = member(keys, entries)?;
-            let (index_bytes, wide) = match index {
-                DictIndex::Size(offset) => {
-                    let size = member(keys, offset)?;
-                    let width = match size {
-                        0..=0xff => 1,
-                        0x100..=0xffff => 2,
-                        0x1_0000..=0xffff_ffff => 4,
-                        _ => 8,
-                    };
-                    (size.checked_mul(width)?, true)
-                }
-                DictIndex::Log2 { bytes, kind } => {
-                    let log2 = image.byte(keys.checked_add(bytes as u64)?)?;
-                    let wide = image.byte(keys.checked_add(kind as u64)?)? == 0;
-                    (1u64.checked_shl(log2 as u32).filter(|_| log2 < 40)?, wide)
-                }
-            };
-            let start = keys.checked_add(indices as u64)?.checked_add(index_bytes)?;
+        Dict::Keys { keys, values, first_value, .. } => {
+            let table = keys_table(image, l, member(dict, keys)?)?;
             let values = member(dict, values)?;
-            Some(Table {
-                start,
-                count,
-                step: if wide { 24 } else { 16 },
-                key: if wide { 8 } else { 0 },
-                values: (values != 0).then(|| values.wrapping_add(first_value as u64)),
-            })
+            let values = (values != 0).then(|| values.wrapping_add(first_value as u64));
+            Some(Table { values, ..table })
         }
     }
+}
+
+/// The table in the `PyDictKeysObject` at `keys`.
+fn keys_table(image: &Image, l: &Layout, keys: u64) -> Option<Table> {
+    let member = |offset: u16| image.word(keys.checked_add(offset as u64)?);
+    let Dict::Keys { entries, indices, index, .. } = l.dict else { return None };
+    let count = member(entries)?;
+    let (index_bytes, wide) = match index {
+        DictIndex::Size(offset) => {
+            let size = member(offset)?;
+            let width = match size {
+                0..=0xff => 1,
+                0x100..=0xffff => 2,
+                0x1_0000..=0xffff_ffff => 4,
+                _ => 8,
+            };
+            (size.checked_mul(width)?, true)
+        }
+        DictIndex::Log2 { bytes, kind } => {
+            let log2 = image.byte(keys.checked_add(bytes as u64)?)?;
+            let wide = image.byte(keys.checked_add(kind as u64)?)? == 0;
+            (1u64.checked_shl(log2 as u32).filter(|_| log2 < 40)?, wide)
+        }
+    };
+    let start = keys.checked_add(indices as u64)?.checked_add(index_bytes)?;
+    let (step, key) = if wide { (24, 8) } else { (16, 0) };
+    Some(Table { start, count, step, key, values: None })
 }
 
 fn read_entries(image: &Image, l: &Layout, dict: u64) -> Option<Vec<(u64, u64)>> {
@@ -127,9 +130,19 @@ pub fn get(image: &Image, l: &Layout, dict: u64, key: &str) -> Option<u64> {
     entries(image, l, dict).into_iter().find(is_it).map(|(_, value)| value)
 }
 
+impl Table {
+    fn key(&self, image: &Image, number: u64) -> Option<u64> {
+        let at = self.start.checked_add(number.checked_mul(self.step)?)?.checked_add(self.key)?;
+        image.word(at).filter(|&key| number < self.count && key != 0)
+    }
+}
+
 /// The key of a dict's entry `number`, in the order of insertion.
 pub fn key(image: &Image, l: &Layout, dict: u64, number: u64) -> Option<u64> {
-    let t = table(image, l, dict)?;
-    let at = t.start.checked_add(number.checked_mul(t.step)?)?.checked_add(t.key)?;
-    image.word(at).filter(|&key| number < t.count && key != 0)
+    table(image, l, dict)?.key(image, number)
+}
+
+/// The same of a `PyDictKeysObject`.
+pub fn key_in(image: &Image, l: &Layout, keys: u64, number: u64) -> Option<u64> {
+    keys_table(image, l, keys)?.key(image, number)
 }

@@ -126,7 +126,11 @@ fn classes(out: &mut String, c: &Census) {
         }
         let rest: u64 = small.iter().map(|r| r.bytes).sum();
         if rest > 0 {
-            row(out, "    ", &format!("{} smaller classes", small.len()), rest, whole, false);
+            let text = match small.len() {
+                1 => small[0].text.clone(),
+                n => format!("{n} smaller classes"),
+            };
+            row(out, "    ", &text, rest, whole, false);
         }
     }
     if let Some(kernel) = c.kernel_rss_bytes.filter(|&k| k != whole) {
@@ -175,23 +179,38 @@ fn verdict(out: &mut String, c: &Census) {
     }
 }
 
-fn types(out: &mut String, title: &str, list: &[TypeReport], most: usize) {
+fn types(out: &mut String, c: &Census, title: &str, list: &[TypeReport], most: usize) {
     if list.is_empty() || most == 0 {
         return;
     }
-    let _ = writeln!(out, "\n{title:<50}{:>14}{:>12}{:>16}", "Bytes", "Objects", "In buffers");
+    let _ = writeln!(
+        out,
+        "\n{title:<46}{:>14}{:>9}{:>12}{:>16}",
+        "Bytes", "Share", "Objects", "In buffers"
+    );
     for t in list.iter().take(most) {
         let _ = writeln!(
             out,
-            "  {:<48}{:>14}{:>12}{:>16}",
-            shorten(&printable(&t.name), 47),
+            "  {:<44}{:>14}{:>7.1} %{:>12}{:>16}",
+            shorten(&printable(&t.name), 43),
             mib(t.bytes as i128),
+            share(t.bytes, c.rss_bytes) * 100.0,
             t.count,
             mib(t.buffer_bytes as i128),
         );
     }
     if list.len() > most {
         let _ = writeln!(out, "  ... and {} more", list.len() - most);
+    }
+}
+
+fn imported(out: &mut String, c: &Census) {
+    if c.imported_code_bytes > 0 {
+        let bytes = mib(c.imported_code_bytes as i128);
+        let _ = writeln!(
+            out,
+            "  {bytes} of these are imported code and the interpreter's own: functions, types, modules"
+        );
     }
 }
 
@@ -272,8 +291,11 @@ pub fn render(c: &Census, show: &Show) -> String {
     title(&mut out, c);
     classes(&mut out, c);
     verdict(&mut out, c);
-    types(&mut out, "Objects by type", &c.types, show.types);
-    types(&mut out, "Dead objects on free lists", &c.free_lists, show.types.min(3));
+    types(&mut out, c, "Objects by type", &c.types, show.types);
+    if show.types > 0 {
+        imported(&mut out, c);
+    }
+    types(&mut out, c, "Dead objects on free lists", &c.free_lists, show.types.min(3));
     largest(&mut out, c);
     map(&mut out, c);
     pins(&mut out, c, show.pins);
@@ -378,6 +400,7 @@ mod tests {
                 bytes: 30 << 20,
                 buffer_bytes: 1 << 20,
             }],
+            imported_code_bytes: 4 << 20,
             arenas: [0, 1, 64, 512, 1024].map(arena).to_vec(),
             pins: vec![Pin {
                 arena: 0x7f00_0000_0000,
@@ -413,8 +436,9 @@ resident memory (RSS)                                100.000 MiB   100.0 %
 62.000 MiB were freed and not given back to the system, mostly free pools in arenas that are in use (60.000 MiB).
 2 of 5 arenas are less than a tenth full; 0.063 MiB in use keep them from going back.
 
-Objects by type                                            Bytes     Objects      In buffers
-  app.\u{fffd}Record                                         30.000 MiB        1000       1.000 MiB
+Objects by type                                        Bytes    Share     Objects      In buffers
+  app.\u{fffd}Record                                     30.000 MiB   30.0 %        1000       1.000 MiB
+  4.000 MiB of these are imported code and the interpreter's own: functions, types, modules
 
 Largest single objects
        5.000 MiB  app.BLOB → bytes

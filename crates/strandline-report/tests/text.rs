@@ -8,7 +8,8 @@ use strandline_capture::layout::*;
 use strandline_capture::read::{
     Capture, Function, Ledger, Line, Process, Refusal, SiteTotal, State,
 };
-use strandline_report::{text, Exit, Run, Setting, Sources};
+use strandline_census::{Census, ClassReport};
+use strandline_report::{text, Exit, Moment, Run, Setting, Sources};
 
 struct Given(HashMap<&'static str, &'static str>);
 
@@ -203,6 +204,34 @@ fn one_function() {
     let r = run(&capture(vec![p]), ok(), None);
     check_text("one_function.txt", &r);
     check("one_function.json", &r.to_json().unwrap());
+}
+
+#[test]
+fn moments_of_a_run() {
+    let mut r = run(&capture(vec![process(0, 100)]), ok(), None);
+    let class = |name: &str, text: &str, bytes| ClassReport {
+        name: name.to_owned(),
+        bytes,
+        text: text.to_owned(),
+    };
+    let census = Census {
+        pid: Some(100),
+        command_line: vec!["python3".to_owned(), "app.py".to_owned()],
+        paused_ns: Some(9_000_000),
+        rss_bytes: 60 << 20,
+        kernel_rss_bytes: Some(60 << 20),
+        classes: vec![
+            class("python_objects", "live Python objects", 50 << 20),
+            class("profiler", "strandline's own, not there without it", 10 << 20),
+        ],
+        ..Census::default()
+    };
+    let error = "the program didn't come to it: it was killed".to_owned();
+    r.censuses = vec![
+        Moment { moment: "peak", census: Some(census), error: None },
+        Moment { moment: "exit", census: None, error: Some(error) },
+    ];
+    check_text("moments.txt", &r);
 }
 
 #[test]

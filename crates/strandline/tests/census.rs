@@ -476,33 +476,111 @@ fn a_core_file_says_the_same() {
     });
 }
 
+/// The path to the largest object of about this size.
+fn path(census: &Value, bytes: u64) -> String {
+    let largest = census["largest"].as_array().unwrap();
+    let it = largest.iter().find(|l| u(l, "bytes").abs_diff(bytes) < 1 << 16);
+    it.and_then(|l| l["path"].as_str()).unwrap_or("nobody").to_owned()
+}
+
 #[test]
 fn who_refers_is_said_in_pythons_words() {
     each(|python| {
         let code = "
 class Record(object):
     def __init__(self):
+        self.first = 1
         self.blob = bytearray(3000000)
+class Slots(object):
+    __slots__ = ('one', 'two')
+class Derived(Slots):
+    __slots__ = ('three',)
+class Old: pass
 CACHE = {'records': [Record()], 7: (1, 2, [b'x' * 5000000])}
-def f():
-    local = bytearray(7000000)
-    say('ready')
-    time.sleep(600)
-f()
+slots = Derived()
+slots.two = [bytearray(4000000)]
+slots.three = bytearray(4500000)
+old = Old()
+old.x = bytearray(2000000)
+asked = Record()
+asked.__dict__
+asked.blob = bytearray(2500000)
 ";
         let s = Standing::start(python, code);
         let census = s.census();
-        let largest = census["largest"].as_array().unwrap();
-        let path = |bytes: u64| {
-            let it = largest.iter().find(|l| u(l, "bytes").abs_diff(bytes) < 1 << 16);
-            it.and_then(|l| l["path"].as_str()).unwrap_or("nobody").to_owned()
-        };
-        let record = path(3_000_000);
-        let start = r#"__main__.CACHE["records"][0] → __main__.Record"#;
-        assert!(record.starts_with(start) && record.ends_with("bytearray"), "{record}");
+        let path = |bytes| path(&census, bytes);
+        let record = r#"__main__.CACHE["records"][0] → __main__.Record.blob → bytearray"#;
+        assert_eq!(path(3_000_000), record);
         let text = if python.version.0 == 2 { "str" } else { "bytes" };
         assert_eq!(path(5_000_000), format!("__main__.CACHE[7][2][0] → {text}"));
-        assert!(path(7_000_000).starts_with("a running function"), "{}", path(7_000_000));
+        assert_eq!(path(4_000_000), "__main__.slots → __main__.Derived.two[0] → bytearray");
+        assert_eq!(path(4_500_000), "__main__.slots → __main__.Derived.three → bytearray");
+        let old = if python.version.0 == 2 { "instance" } else { "__main__.Old" };
+        assert_eq!(path(2_000_000), format!("__main__.old → {old}.x → bytearray"));
+        assert_eq!(path(2_500_000), "__main__.asked → __main__.Record.blob → bytearray");
+    });
+}
+
+#[test]
+fn locals_of_functions_are_named() {
+    each(|python| {
+        let code = "
+import threading
+class Box(object):
+    def __init__(self):
+        self.rows = None
+def waits():
+    held = [bytearray(3000000)]
+    yield 1
+    yield len(held)
+def view(arg):
+    rows = [bytearray(5000000)]
+    box = Box()
+    box.rows = {'k': bytearray(4000000)}
+    def inner():
+        return rows
+    g = waits()
+    next(g)
+    for x in [bytearray(6000000)]:
+        del x
+        work(arg)
+def work(arg):
+    say('ready')
+    sleep(600)
+def other():
+    mine = (bytearray(7000000),)
+    started.set()
+    sleep(600)
+sleep = time.sleep
+started = threading.Event()
+t = threading.Thread(target=other)
+t.daemon = True
+t.start()
+started.wait()
+view(bytearray(8000000))
+";
+        let s = Standing::start(python, code);
+        let census = s.census();
+        let file = s.dir.path().join("program.py");
+        // Four lines stand in front.
+        let at = |name: &str, line: u32| format!("{name}() at {}:{}", file.display(), line + 4);
+        let path = |bytes| path(&census, bytes);
+        let expect = |bytes: u64, start: String, end: &str| {
+            let path = path(bytes);
+            assert!(path.starts_with(&start) && path.ends_with(end), "{path}\nnot {start} {end}");
+        };
+        let mine = format!("{}, local mine[0] → bytearray", at("other", 27));
+        assert_eq!(path(7_000_000), mine);
+        let rows = format!("{}, local box → __main__.Box.rows[\"k\"] → bytearray", at("view", 20));
+        assert_eq!(path(4_000_000), rows);
+        expect(5_000_000, format!("{}, local rows → cell", at("view", 20)), "[0] → bytearray");
+        // On the value stack of the loop.
+        expect(6_000_000, at("view", 20), "[0] → bytearray");
+        // The generator stands at its first yield, and so does what it holds.
+        let held = format!("{}, local held[0] → bytearray", at("waits", 8));
+        assert!(path(3_000_000).ends_with(&held), "{}", path(3_000_000));
+        // Who calls holds it, and who was called.
+        assert!(path(8_000_000).contains(&format!("{}:", file.display())), "{}", path(8_000_000));
     });
 }
 

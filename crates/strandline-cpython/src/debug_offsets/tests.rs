@@ -46,6 +46,10 @@ fn fixture(minor: u8) -> Vec<u8> {
     let code = [c.size, c.filename, c.name, qualname, c.linetable];
     put(groups.code_object, &words16(&code));
     put(groups.code_object + 5, &words16(&[c.firstlineno]));
+    let SlotNames::One(names) = c.slot_names else {
+        panic!("3.13 and later have the names in one tuple");
+    };
+    put(groups.code_object + 7, &words16(&[names]));
     put(groups.co_code_adaptive, &words16(&[inline]));
 
     let o = &base.object;

@@ -32,6 +32,7 @@ pub(super) static PY311: Layout = Layout {
             owned_by_cstack: None,
             ..INTERPRETER_FRAME_313
         }),
+        in_generator: Some(80),
     },
     code: Code {
         size: 192,
@@ -42,6 +43,8 @@ pub(super) static PY311: Layout = Layout {
         linetable: 136,
         line_table: LineTable::Locations,
         code: Bytecode::Inline(184),
+        stack_size: 68,
+        slot_names: SlotNames::One(96),
         flags: Some(48),
         consts: Some(24),
         extra: Some(176),
@@ -62,7 +65,7 @@ pub(super) static PY311: Layout = Layout {
     },
     str_: Str::Flexible(STR_36),
     bytes: BYTES,
-    object: OBJECT_38,
+    object: OBJECT_311,
     function: FUNCTION_310,
     dict: DICT_311,
     obmalloc: OBMALLOC_16K,
@@ -91,6 +94,7 @@ pub(super) static PY312: Layout = Layout {
             instr_ptr_points_to: InstrPtrPointsTo::Previous,
             ..INTERPRETER_FRAME_313
         }),
+        in_generator: Some(72),
     },
     code: Code {
         size: 200,
@@ -101,6 +105,8 @@ pub(super) static PY312: Layout = Layout {
         linetable: 136,
         line_table: LineTable::Locations,
         code: Bytecode::Inline(192),
+        stack_size: 64,
+        slot_names: SlotNames::One(96),
         flags: Some(48),
         consts: Some(24),
         extra: Some(184),
@@ -121,7 +127,7 @@ pub(super) static PY312: Layout = Layout {
     },
     str_: Str::Flexible(STR_312),
     bytes: BYTES,
-    object: OBJECT_38,
+    object: OBJECT_312,
     function: FUNCTION_310,
     dict: DICT_311,
     obmalloc: OBMALLOC_16K,
@@ -147,6 +153,7 @@ pub(super) static PY313: Layout = Layout {
     frame: Frame {
         object: FrameObject { size: 72, ..FRAME_311 },
         interpreter: Some(INTERPRETER_FRAME_313),
+        in_generator: Some(72),
     },
     code: Code {
         size: 208,
@@ -157,6 +164,8 @@ pub(super) static PY313: Layout = Layout {
         linetable: 136,
         line_table: LineTable::Locations,
         code: Bytecode::Inline(200),
+        stack_size: 64,
+        slot_names: SlotNames::One(96),
         flags: Some(48),
         consts: Some(24),
         extra: Some(192),
@@ -177,7 +186,7 @@ pub(super) static PY313: Layout = Layout {
     },
     str_: Str::Flexible(STR_312),
     bytes: BYTES,
-    object: OBJECT_38,
+    object: OBJECT_312,
     function: FUNCTION_310,
     dict: DICT_313,
     obmalloc: OBMALLOC_16K,
@@ -210,6 +219,7 @@ pub(super) static PY314: Layout = Layout {
             owned_by_interpreter: Some(3),
             ..INTERPRETER_FRAME_313
         }),
+        in_generator: Some(72),
     },
     code: Code {
         size: 216,
@@ -220,6 +230,8 @@ pub(super) static PY314: Layout = Layout {
         linetable: 136,
         line_table: LineTable::Locations,
         code: Bytecode::Inline(208),
+        stack_size: 64,
+        slot_names: SlotNames::One(96),
         flags: Some(48),
         consts: Some(24),
         extra: Some(200),
@@ -273,6 +285,7 @@ pub(super) static PY315: Layout = Layout {
             owned_by_interpreter: Some(3),
             ..INTERPRETER_FRAME_313
         }),
+        in_generator: Some(72),
     },
     code: Code {
         size: 216,
@@ -283,6 +296,8 @@ pub(super) static PY315: Layout = Layout {
         linetable: 136,
         line_table: LineTable::Locations,
         code: Bytecode::Inline(208),
+        stack_size: 64,
+        slot_names: SlotNames::One(96),
         flags: Some(48),
         consts: Some(24),
         extra: Some(200),

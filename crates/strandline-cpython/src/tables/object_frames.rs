@@ -31,6 +31,7 @@ pub(super) static PY27: Layout = Layout {
             ..FRAME_37
         },
         interpreter: None,
+        in_generator: None,
     },
     code: Code {
         size: 128,
@@ -41,6 +42,8 @@ pub(super) static PY27: Layout = Layout {
         linetable: 104,
         line_table: LineTable::Pairs { signed: false },
         code: Bytecode::Object(32),
+        stack_size: 24,
+        slot_names: SlotNames::Three { variables: 56, cells: 72, free: 64 },
         flags: Some(28),
         consts: Some(40),
         extra: None,
@@ -61,7 +64,7 @@ pub(super) static PY27: Layout = Layout {
     },
     str_: Str::Wide(WideStr { length: 16, data_pointer: 24 }),
     bytes: Bytes { len: 16, data: 36 },
-    object: Object { int_value: Some(16), ..OBJECT_36 },
+    object: Object { int_value: Some(16), d_member: 32, ..OBJECT_36 },
     function: Function { code: 16, globals: 24, name: 56, qualname: None },
     dict: DICT_27,
     obmalloc: OBMALLOC_4K,
@@ -95,6 +98,7 @@ pub(super) static PY36: Layout = Layout {
             ..FRAME_37
         },
         interpreter: None,
+        in_generator: None,
     },
     code: Code {
         size: 144,
@@ -105,6 +109,8 @@ pub(super) static PY36: Layout = Layout {
         linetable: 112,
         line_table: LineTable::Pairs { signed: true },
         code: Bytecode::Object(40),
+        stack_size: 28,
+        slot_names: SlotNames::Three { variables: 64, cells: 80, free: 72 },
         flags: Some(32),
         consts: Some(48),
         extra: Some(136),
@@ -148,7 +154,7 @@ pub(super) static PY37: Layout = Layout {
         c_profileobj: Some(72),
         c_traceobj: Some(80),
     },
-    frame: Frame { object: FRAME_37, interpreter: None },
+    frame: Frame { object: FRAME_37, interpreter: None, in_generator: None },
     code: Code {
         size: 144,
         filename: 96,
@@ -158,6 +164,8 @@ pub(super) static PY37: Layout = Layout {
         linetable: 112,
         line_table: LineTable::Pairs { signed: true },
         code: Bytecode::Object(40),
+        stack_size: 28,
+        slot_names: SlotNames::Three { variables: 64, cells: 80, free: 72 },
         flags: Some(32),
         consts: Some(48),
         extra: Some(136),
@@ -201,7 +209,7 @@ pub(super) static PY38: Layout = Layout {
         c_profileobj: Some(72),
         c_traceobj: Some(80),
     },
-    frame: Frame { object: FRAME_37, interpreter: None },
+    frame: Frame { object: FRAME_37, interpreter: None, in_generator: None },
     code: Code {
         size: 176,
         filename: 104,
@@ -211,6 +219,8 @@ pub(super) static PY38: Layout = Layout {
         linetable: 120,
         line_table: LineTable::Pairs { signed: true },
         code: Bytecode::Object(48),
+        stack_size: 32,
+        slot_names: SlotNames::Three { variables: 72, cells: 88, free: 80 },
         flags: Some(36),
         consts: Some(56),
         extra: Some(144),
@@ -254,7 +264,7 @@ pub(super) static PY39: Layout = Layout {
         c_profileobj: Some(72),
         c_traceobj: Some(80),
     },
-    frame: Frame { object: FRAME_37, interpreter: None },
+    frame: Frame { object: FRAME_37, interpreter: None, in_generator: None },
     code: Code {
         size: 176,
         filename: 104,
@@ -264,6 +274,8 @@ pub(super) static PY39: Layout = Layout {
         linetable: 120,
         line_table: LineTable::Pairs { signed: true },
         code: Bytecode::Object(48),
+        stack_size: 32,
+        slot_names: SlotNames::Three { variables: 72, cells: 88, free: 80 },
         flags: Some(36),
         consts: Some(56),
         extra: Some(144),
@@ -321,6 +333,7 @@ pub(super) static PY310: Layout = Layout {
             ..FRAME_37
         },
         interpreter: None,
+        in_generator: None,
     },
     code: Code {
         size: 176,
@@ -331,6 +344,8 @@ pub(super) static PY310: Layout = Layout {
         linetable: 120,
         line_table: LineTable::Ranges,
         code: Bytecode::Object(48),
+        stack_size: 32,
+        slot_names: SlotNames::Three { variables: 72, cells: 88, free: 80 },
         flags: Some(36),
         consts: Some(56),
         extra: Some(144),

@@ -32,6 +32,10 @@ pub(super) const OBJECT_36: Object = Object {
     tp_name: 24,
     tp_flags: 168,
     tp_dict: 264,
+    tp_base: 256,
+    tp_dictoffset: 288,
+    ht_cached_keys: None,
+    d_member: 40,
     tuple_len: 16,
     tuple_items: 24,
     long_tag: 16,
@@ -42,8 +46,14 @@ pub(super) const OBJECT_36: Object = Object {
 /// `PyGC_Head` of 16 bytes (bpo-33597, 3.8).
 pub(super) const OBJECT_38: Object = Object { gc_head: 16, ..OBJECT_36 };
 
+/// Attributes without a dict: `PyHeapTypeObject`, 3.11 (Include/cpython/object.h).
+pub(super) const OBJECT_311: Object = Object { ht_cached_keys: Some(872), ..OBJECT_38 };
+
+/// The same, 3.12 and 3.13.
+pub(super) const OBJECT_312: Object = Object { ht_cached_keys: Some(880), ..OBJECT_38 };
+
 /// `PyTupleObject` with the cached hash in front of its items (3.14).
-pub(super) const OBJECT_314: Object = Object { tuple_items: 32, ..OBJECT_38 };
+pub(super) const OBJECT_314: Object = Object { tuple_items: 32, ..OBJECT_312 };
 
 /// Include/unicodeobject.h (PEP 393) up to 3.11, with `wstr`.
 pub(super) const STR_36: FlexibleStr = FlexibleStr {

@@ -46,7 +46,10 @@ fn census_at(out: &mut String, run: &Run, moment: &Moment) {
         ("peak", None) => "where its memory was highest".to_owned(),
         _ => "at its exit".to_owned(),
     };
-    out.push_str(&format!("\nThe program {when}\n\n"));
+    if !out.ends_with("\n\n") {
+        out.push('\n');
+    }
+    out.push_str(&format!("The program {when}\n\n"));
     match (&moment.census, &moment.error) {
         (Some(census), _) => out.push_str(&crate::census::render(census, &Default::default())),
         (None, Some(error)) => out.push_str(&format!("No census: {}\n", printable(error))),
