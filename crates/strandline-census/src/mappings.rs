@@ -2,7 +2,7 @@
 //! memory.
 
 use strandline_image::{Image, Mapping, Thread, PAGE};
-use strandline_interpreter::{module_data, ModuleData};
+use strandline_interpreter::{module_data, words, ModuleData};
 
 use crate::class::{Class, Sums};
 
@@ -61,6 +61,9 @@ fn frame_chunk(image: &Image, address: u64, end: u64) -> Option<u64> {
             && image.word(previous + 8).is_some_and(|s| s.is_power_of_two() && s >= PAGE);
     (shaped && linked).then_some(size)
 }
+
+/// More than the dynamic linker takes for its lists as a rule, bytes.
+const MOST_OF_THE_LINKER: u64 = 1 << 20;
 
 /// What the mappings before say of an anonymous one.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -163,9 +166,31 @@ impl<'a> Rest<'a> {
         } else if before == Before::Guard && from == m.start {
             // glibc keeps the stacks of threads that ended for the next ones.
             self.frame_chunks(m, from, to, Class::StacksUnused);
+        } else if self.is_of_the_linker(from, to) {
+            self.add(Class::LibraryData, from, to);
         } else {
             self.frame_chunks(m, from, to, Class::Unnamed);
         }
+    }
+
+    /// True if the memory is what the dynamic linker took before there was a malloc: it lists the
+    /// libraries in it, each with its address and that of its dynamic section.
+    ///
+    /// Fact: `__minimal_malloc` (glibc elf/dl-minimal-malloc.c) maps a few pages;
+    /// `struct link_map` {l_addr, l_name, l_ld, l_next, l_prev} (elf/link.h).
+    fn is_of_the_linker(&self, from: u64, to: u64) -> bool {
+        if to - from > MOST_OF_THE_LINKER {
+            return false;
+        }
+        let image = self.image;
+        let is_file = |at: u64| image.mapping_at(at).filter(|m| m.inode != 0);
+        let entries = image.slices(from, to).flat_map(|(start, bytes)| words(start, bytes));
+        let is_entry = |&(at, base): &(u64, u64)| {
+            let of_library = is_file(base).filter(|m| m.start == base && m.offset == 0);
+            let section = image.word(at + 16).and_then(is_file);
+            of_library.zip(section).is_some_and(|(library, section)| library.inode == section.inode)
+        };
+        entries.filter(is_entry).take(2).count() == 2
     }
 
     /// Counts chunks of the frame stack in `from..to` of `m`, and the rest as `other`.

@@ -8,6 +8,8 @@
 // Every test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod standing;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{Read, Write};

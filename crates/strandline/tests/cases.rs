@@ -1,0 +1,237 @@
+//! The census of programs whose truth is known: the founding programs and the cases.
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use common::standing::*;
+use common::*;
+
+/// Largest share of RSS without a name.
+const UNNAMED: f64 = 0.001;
+
+fn example(name: &str) -> PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../../examples", name].iter().collect()
+}
+
+/// Runs a case up to its end; what it says of itself.
+fn case(python: &Python, name: &str) -> (Standing, Value) {
+    let mut command = Command::new(&python.path);
+    command.arg(example("cases").join(name)).env("HOLD", "1");
+    let s = Standing::of(command, Dir::new());
+    let said = s.said.last().unwrap_or_else(|| panic!("{name}: {}", s.errors()));
+    let truth = serde_json::from_str::<Value>(said).unwrap()["truth"].clone();
+    (s, truth)
+}
+
+fn named(python: &Python, name: &str) -> (Value, Value) {
+    let (s, truth) = case(python, name);
+    let census = s.census();
+    check(&s, &census, UNNAMED);
+    (census, truth)
+}
+
+fn of_type(census: &Value, name: &str) -> u64 {
+    let types = census["types"].as_array().unwrap();
+    types.iter().find(|t| t["name"] == name).map_or(0, |t| u(t, "bytes"))
+}
+
+fn near(what: u64, truth: u64, percent: u64) {
+    assert!(what.abs_diff(truth) * 100 <= truth * percent, "{what}, not {truth}");
+}
+
+#[test]
+fn a_cache_that_grows() {
+    each(|python| {
+        let (census, truth) = named(python, "01_leak_global_cache.py");
+        let bytes = if python.version.0 == 2 { "str" } else { "bytes" };
+        assert!(count(&census, bytes) >= u(&truth, "entries"));
+        assert!(of_type(&census, bytes) >= 1000 * u(&truth, "entries"));
+    });
+}
+
+#[test]
+fn cycles_that_wait_for_the_collector() {
+    each(|python| {
+        let (census, truth) = named(python, "02_cycle_gc_disabled.py");
+        let in_use = class(&census, "python_objects")
+            + class(&census, "python_buffers")
+            + class(&census, "python_large_objects")
+            + class(&census, "python_large_buffers");
+        assert!(in_use > 20 << 20, "{in_use} of {truth}");
+    });
+}
+
+#[test]
+fn survivors_that_pin_arenas() {
+    each(|python| {
+        let (census, truth) = named(python, "03_pymalloc_pinned_arenas.py");
+        assert!(count(&census, "str") >= u(&truth, "survivors"));
+        let kept = class(&census, "python_free_blocks") + class(&census, "python_free_pools");
+        // The truth is in bytes asked for; blocks are multiples of 16.
+        let freed = u(&truth, "freed_bytes");
+        assert!((freed..freed * 4 / 3).contains(&kept), "{kept}, not {freed}");
+        let pins = census["pins"].as_array().unwrap();
+        assert_eq!(pins[0]["type_name"], "str", "{pins:?}");
+        let path = pins[0]["path"].as_str().unwrap_or("nobody");
+        assert!(path.starts_with("__main__.keep["), "{path}");
+    });
+}
+
+#[test]
+fn holes_in_the_heap() {
+    each(|python| {
+        let (census, truth) = named(python, "05_freed_blocks_below_mmap_threshold.py");
+        let freed = class(&census, "malloc_bins") + class(&census, "malloc_top");
+        assert!(freed > 50 << 20, "{freed} of {truth}");
+    });
+}
+
+#[test]
+fn ints_on_a_free_list() {
+    each(|python| {
+        let (census, truth) = named(python, "06_int_free_list_27.py");
+        let dead = class(&census, "python_free_lists");
+        match python.version.0 {
+            2 => assert!(dead > 20 << 20, "{dead} of {truth}"),
+            _ => assert!(dead < 1 << 20, "{dead}"),
+        }
+    });
+}
+
+#[test]
+fn memory_of_c_code() {
+    each(|python| {
+        let (census, truth) = named(python, "08_ctypes_malloc_leak.py");
+        assert!(class(&census, "malloc_in_use") > 30 << 20, "{truth}");
+    });
+}
+
+#[test]
+fn a_mapped_file() {
+    each(|python| {
+        let (census, truth) = named(python, "09_mmap_file_counted_as_rss.py");
+        assert!(class(&census, "files") >= 190 << 20, "{truth}");
+    });
+}
+
+#[test]
+fn memory_that_is_used_again() {
+    each(|python| {
+        named(python, "13_plateau_not_leak.py");
+    });
+}
+
+/// A founding program that stands after the line `at` of its function, and before its first.
+fn founding(python: &Python, name: &str, at: &str) -> (Value, Value) {
+    let source = std::fs::read_to_string(example(name)).unwrap();
+    let at = format!("    {at}");
+    assert!(source.contains(&at), "{name} has no line {at:?}");
+    let stop = |line: &str, before: bool| {
+        let source = if before {
+            source.replacen("    x =", "    stand()\n    x =", 1)
+        } else {
+            source.replacen(line, &format!("{line}; stand()"), 1)
+        };
+        let code = format!(
+            "def stand():\n    say('ready')\n    time.sleep(600)\nprofile = lambda f: f\n{source}"
+        );
+        let s = Standing::start(python, &code);
+        let census = s.census();
+        check(&s, &census, UNNAMED);
+        census
+    };
+    (stop(&at, true), stop(&at, false))
+}
+
+/// The classes whose memory is freed and kept.
+const KEPT: [&str; 7] = [
+    "python_free_lists",
+    "python_free_blocks",
+    "python_free_pools",
+    "python_free_arenas",
+    "malloc_thread_cache",
+    "malloc_bins",
+    "malloc_top",
+];
+/// The classes whose memory is in use by Python.
+const LIVE: [&str; 4] =
+    ["python_objects", "python_buffers", "python_large_objects", "python_large_buffers"];
+
+#[test]
+fn the_founding_question() {
+    each(|python| {
+        let (before, after) = founding(python, "list_deepcopy_del.py", "del x");
+        let more = |name: &str| class(&after, name) as i64 - class(&before, name) as i64;
+        let sum = |names: &[&str]| names.iter().map(|name| more(name)).sum::<i64>();
+        let rss = u(&after, "rss_bytes") as i64 - u(&before, "rss_bytes") as i64;
+        let (kept, live) = (sum(&KEPT), sum(&LIVE));
+        // Heads of pools and chunks, and what doesn't divide into blocks.
+        let overhead = more("python_pool_overhead") + more("malloc_overhead");
+        // What is there and was not before is y, its ints, and what allocators keep.
+        let rest = rss - kept - live - overhead;
+        assert!(rest.abs() < 64 << 10, "{rest} of {rss} are neither in use nor kept");
+        // y: a million ints, and the array of the list.
+        let of_int: u64 = if python.version.0 == 2 { 24 } else { 32 };
+        let y = 1_000_000 * of_int as i64 + 8_000_000;
+        assert!((live - y).abs() < 1 << 20, "{live} bytes in use, not {y}");
+        let (dead, holes) = (more("python_free_lists"), more("malloc_bins"));
+        if python.version.0 == 2 {
+            // The keys of deepcopy's memo, and the memo: see the README of the examples.
+            assert!((dead - 24_585_120).abs() < 1 << 18, "{dead} bytes of dead ints");
+            assert!(holes > 20 << 20, "{holes} bytes of holes");
+        } else {
+            assert!(kept < 2 << 20, "{kept} bytes kept");
+        }
+    });
+}
+
+#[test]
+fn founding_programs_have_names() {
+    each(|python| {
+        for (name, at) in [
+            ("list_copy_clear.py", "del x[:]"),
+            ("dict_deepcopy_del.py", "del x"),
+            ("lists_deepcopy_clear.py", "del x[:]"),
+            ("reuse_after_del.py", "del x"),
+        ] {
+            founding(python, name, at);
+        }
+    });
+}
+
+/// Libraries with buffers of their own. `STRANDLINE_TEST_PANDAS`: an interpreter that has numpy and
+/// pandas; without it, those of the interpreters that have them.
+#[test]
+fn numpy_and_pandas() {
+    let has = |path: &PathBuf| {
+        let mut command = Command::new(path);
+        let ran = command.args(["-c", "import numpy, pandas"]).output();
+        ran.is_ok_and(|o| o.status.success())
+    };
+    let paths: Vec<PathBuf> = match std::env::var_os("STRANDLINE_TEST_PANDAS") {
+        Some(path) => vec![PathBuf::from(path)],
+        None => pythons().iter().map(|p| p.path.clone()).filter(has).collect(),
+    };
+    assert!(!paths.is_empty() || std::env::var_os("CI").is_none(), "no interpreter has pandas");
+    if paths.is_empty() {
+        eprintln!("no interpreter has numpy and pandas: name one in STRANDLINE_TEST_PANDAS");
+    }
+    let code = "
+import numpy, pandas
+array = numpy.ones(5000000)
+frame = pandas.DataFrame({'n': range(200000), 's': [str(i) for i in range(200000)]})
+grouped = frame.groupby(frame.n % 7).sum()
+";
+    for path in paths {
+        let dir = Dir::new();
+        let mut command = Command::new(&path);
+        command.arg(dir.file("program.py", program(code)));
+        let s = Standing::of(command, dir);
+        let census = s.census();
+        check(&s, &census, 0.005);
+        let arrays = of_type(&census, "numpy.ndarray");
+        assert!(arrays >= 40_000_000, "{arrays} bytes of arrays");
+    }
+}
