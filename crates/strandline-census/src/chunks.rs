@@ -19,7 +19,7 @@ pub struct Python<'a> {
 }
 
 /// Bytes of a chunk that are enough to see an object's header.
-const HEAD: u64 = 64;
+const HEAD: u64 = 96;
 
 /// The chunks and what they hold.
 pub struct Chunks<'a> {

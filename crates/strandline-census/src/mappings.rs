@@ -122,12 +122,7 @@ impl<'a> Rest<'a> {
                 continue;
             }
             let class = if m.shared {
-                let path = m.path.trim_end_matches(" (deleted)");
-                let memory = path.is_empty()
-                    || ["/dev/shm/", "/memfd:", "/SYSV", "/dev/zero"]
-                        .iter()
-                        .any(|start| path.starts_with(start));
-                if memory {
+                if m.is_memory() {
                     Class::SharedMemory
                 } else {
                     Class::Files

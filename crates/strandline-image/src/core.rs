@@ -60,7 +60,8 @@ pub fn from_core(core: &Path, exe: Option<&Path>) -> Result<Image, Error> {
         let from = (s.offset as usize).min(map.len());
         let to = from.saturating_add(s.in_file.min(s.len) as usize).min(map.len());
         let mapping = mapping(&file, &s, (to - from) as u64, &read);
-        if mapping.inode == 0 {
+        // What is in a file can be read there.
+        if mapping.inode == 0 || mapping.is_memory() {
             left_out += s.len - (to - from) as u64;
         }
         mappings.push(mapping);

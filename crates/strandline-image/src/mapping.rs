@@ -157,6 +157,13 @@ impl Mapping {
         self.inode == 0 && !self.path.starts_with('/')
     }
 
+    /// True if what is behind it is no file that can be opened: shared memory.
+    pub fn is_memory(&self) -> bool {
+        let path = self.path.trim_end_matches(" (deleted)");
+        let names = ["/dev/shm/", "/memfd:", "/SYSV", "/dev/zero"];
+        path.is_empty() || names.iter().any(|name| path.starts_with(name))
+    }
+
     /// Number of the page that `address` lies in.
     pub fn page_of(&self, address: u64) -> usize {
         (address.saturating_sub(self.start) / PAGE) as usize

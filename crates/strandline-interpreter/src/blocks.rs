@@ -118,6 +118,7 @@ struct Kinds {
 /// All blocks of one interpreter's arenas.
 pub struct Blocks<'a> {
     layout: Layout,
+    guard: u64,
     /// By address.
     arenas: Vec<Arena<'a>>,
     /// For each arena, what each block holds.
@@ -139,6 +140,7 @@ impl<'a> Blocks<'a> {
         let arenas = arenas::read(image, &interpreter.states, o, doubts);
         let mut blocks = Blocks {
             layout: interpreter.layout,
+            guard: interpreter.guard,
             kinds: Vec::new(),
             low: 0,
             granules: Vec::new(),
@@ -310,7 +312,7 @@ impl<'a> Blocks<'a> {
         size: u64,
     ) -> Option<Block> {
         let gc = self.layout.object.gc_head as usize;
-        for front in [0, gc, 16, gc + 16] {
+        for front in [0, gc, 16, gc + 16].map(|front| front + self.guard as usize) {
             let header = bytes.get(front..front + 16)?;
             let count = u64::from_le_bytes(header[..8].try_into().ok()?);
             let kind = u64::from_le_bytes(header[8..].try_into().ok()?);

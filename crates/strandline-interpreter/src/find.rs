@@ -3,6 +3,7 @@
 use strandline_cpython::{Layout, DEBUG_OFFSETS_MAX};
 use strandline_image::Image;
 
+use crate::guard::guard;
 use crate::modules::{module_data, ModuleData};
 use crate::states::{self, AllocatorState};
 use crate::symbols::symbol;
@@ -19,6 +20,8 @@ pub struct Interpreter {
     pub module: String,
     /// The allocator states: one, or one for each interpreter with an allocator of its own (3.12).
     pub states: Vec<AllocatorState>,
+    /// Bytes that debug hooks put in front of every block; 0 as a rule.
+    pub guard: u64,
 }
 
 /// Addresses of `_PyRuntime` in the module's data: where debug offsets start (3.13 and later), or
@@ -72,6 +75,7 @@ pub fn find(image: &Image, doubts: &mut Doubts) -> Vec<Interpreter> {
             states: states::find(image, &module, &layout, doubts),
             layout,
             version,
+            guard: guard(image),
         });
     }
     found
@@ -80,6 +84,6 @@ pub fn find(image: &Image, doubts: &mut Doubts) -> Vec<Interpreter> {
 impl Interpreter {
     /// An empty table of types for this interpreter, the `number`th of its image.
     pub fn types(&self, number: usize) -> Types {
-        Types::new(self.layout, number)
+        Types::new(self.layout, number, self.guard)
     }
 }

@@ -15,6 +15,7 @@ mod blocks;
 mod doubt;
 mod find;
 mod frames;
+mod guard;
 mod modules;
 mod states;
 mod symbols;

@@ -54,7 +54,7 @@ pub struct TypeInfo {
     pub item_size: u64,
     /// `tp_flags`.
     pub flags: u64,
-    /// Bytes in front of the object: GC head and what is in front of that.
+    /// Bytes in front of the object in its block: GC head and what is in front of that.
     pub front: u64,
     /// Address of the metaclass.
     pub metaclass: u64,
@@ -125,6 +125,8 @@ type Known = HashMap<u64, TypeId, FixedState>;
 /// The types of one interpreter that were met.
 pub struct Types {
     layout: Layout,
+    /// Bytes in front of every block, see [`crate::Interpreter::guard`].
+    guard: u64,
     /// Number of the first type: ids of several interpreters don't meet.
     base: TypeId,
     known: RwLock<Known>,
@@ -141,9 +143,9 @@ pub struct Cache {
 
 impl Types {
     /// An empty table for the `number`th interpreter of an image.
-    pub fn new(layout: Layout, number: usize) -> Self {
+    pub fn new(layout: Layout, number: usize, guard: u64) -> Self {
         let base = number as TypeId * MOST_TYPES;
-        Types { layout, base, known: RwLock::default(), infos: RwLock::default() }
+        Types { layout, guard, base, known: RwLock::default(), infos: RwLock::default() }
     }
 
     /// The name of type `id`; `None` if it is of another table.
@@ -233,7 +235,7 @@ impl Types {
         } else {
             0
         };
-        let mut front = 0;
+        let mut front = self.guard;
         if head.flags & TPFLAGS_HAVE_GC != 0 {
             front += self.layout.object.gc_head as u64;
         }
