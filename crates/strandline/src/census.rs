@@ -10,6 +10,7 @@ use strandline_report::census::{render, render_diff, Show};
 use crate::cli::CensusOptions;
 use crate::error::{Error, OUR_FAILURE};
 use crate::output::Output;
+use crate::progress::Progress;
 
 /// Takes a census, or reads one, and writes what is asked for. The exit code is 0, or 125.
 pub fn census(options: &CensusOptions) -> ExitCode {
@@ -53,11 +54,15 @@ fn text(options: &CensusOptions) -> Result<String, Error> {
 fn census_of(options: &CensusOptions) -> Result<Census, Error> {
     let what = Options { paths: options.paths };
     if let Some(core) = &options.core {
+        let _progress = Progress::start(format!("reading {}", core.display()));
         return Ok(take(&from_core(core, options.exe.as_deref())?, &what));
     }
     let target = options.target.as_deref().unwrap_or(Path::new(""));
     match target.to_str().and_then(|text| text.parse::<i32>().ok()) {
-        Some(pid) => take_live(pid, options, &what),
+        Some(pid) => {
+            let _progress = Progress::start(format!("reading process {pid}"));
+            take_live(pid, options, &what)
+        }
         None => read(target),
     }
 }

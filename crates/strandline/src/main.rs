@@ -14,6 +14,7 @@ mod error;
 mod launch;
 mod moments;
 mod output;
+mod progress;
 mod run;
 mod shared;
 mod signals;

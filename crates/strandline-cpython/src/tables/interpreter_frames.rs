@@ -318,7 +318,7 @@ pub(super) static PY315: Layout = Layout {
     },
     str_: Str::Flexible(STR_312),
     bytes: BYTES,
-    object: OBJECT_314,
+    object: Object { ht_cached_keys: Some(888), ..OBJECT_314 },
     function: FUNCTION_310,
     dict: DICT_313,
     obmalloc: OBMALLOC_16K,
