@@ -18,6 +18,9 @@ pub struct Census {
     pub command_line: Vec<String>,
     /// How long it stood for this, nanoseconds; `None`: never.
     pub paused_ns: Option<u64>,
+    /// The process's memory was copied to a file: there was too little memory free.
+    #[serde(default)]
+    pub copied_to_disk: bool,
     /// Resident bytes: the sum of all classes. (In a core file: the bytes that were dumped.)
     pub rss_bytes: u64,
     /// What the kernel reported (the sum of smaps' Rss), bytes.

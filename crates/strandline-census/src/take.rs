@@ -253,6 +253,7 @@ pub fn take(image: &Image, options: &Options) -> Census {
         executable: image.facts().executable.clone(),
         command_line: image.facts().command_line.clone(),
         paused_ns: paused.map(|d| d.as_nanos() as u64),
+        copied_to_disk: image.facts().copied_to_disk,
         rss_bytes: sums.total(),
         kernel_rss_bytes: usage(|u| u.rss),
         swapped_bytes: usage(|u| u.swap).unwrap_or(0),

@@ -1,12 +1,15 @@
 //! Copying memory out of a process into memory that was touched beforehand, by several threads.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Arc;
 
 use crate::error::Error;
 use crate::image::Piece;
 use crate::mapping::PAGE;
+use crate::memory;
 
 /// Consecutive memory that becomes one piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub struct Run {
 /// Bytes that one system call reads.
 const AT_ONCE: u64 = 4 << 20;
 
-/// Anonymous memory of this process.
+/// Memory of this process.
 struct Buffer {
     start: *mut u8,
     len: usize,
@@ -35,18 +38,19 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    fn new(len: usize) -> io::Result<Self> {
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice.
-        let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
+    /// Anonymous memory, or `file`, which is made as long as that.
+    fn new(len: usize, file: Option<&File>) -> io::Result<Self> {
+        let (kind, fd) = match file {
+            Some(file) => {
+                file.set_len(len as u64)?;
+                (libc::MAP_SHARED, file.as_raw_fd())
+            }
+            None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE, -1),
         };
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice; the file has no name, so
+        // nobody else writes to it or cuts it.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, access, kind, fd, 0) };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -96,17 +100,33 @@ impl AsRef<[u8]> for Part {
 pub struct Copy {
     pid: i32,
     threads: usize,
+    /// Where the copy is if it doesn't fit into memory.
+    file: Option<File>,
     buffer: Arc<Buffer>,
     placed: Vec<(u64, Part)>,
 }
 
 impl Copy {
-    /// Makes room for `bytes` and touches it.
-    pub fn prepare(pid: i32, bytes: u64, threads: usize) -> Result<Self, Error> {
+    /// Makes room for `bytes`: in memory, which is touched, or in a file without a name if they are
+    /// more than `available`.
+    pub fn prepare(pid: i32, bytes: u64, available: u64, threads: usize) -> Result<Self, Error> {
+        let no_room = |_| Error::TooLarge { pid, needed: bytes, available };
+        let file = match bytes > available {
+            true => Some(memory::file_for(bytes).ok_or(()).map_err(no_room)?),
+            false => None,
+        };
         let len = (bytes as usize).next_multiple_of(PAGE as usize);
-        let buffer = Buffer::new(len).map_err(|_| no_room(pid, bytes))?;
-        buffer.touch(threads);
-        Ok(Copy { pid, threads: threads.max(1), buffer: Arc::new(buffer), placed: Vec::new() })
+        let buffer = Buffer::new(len, file.as_ref()).map_err(|_| no_room(()))?;
+        if file.is_none() {
+            buffer.touch(threads);
+        }
+        let (threads, buffer) = (threads.max(1), Arc::new(buffer));
+        Ok(Copy { pid, threads, file, buffer, placed: Vec::new() })
+    }
+
+    /// True if it goes to a file.
+    pub fn is_on_disk(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Copies `runs`.
@@ -114,7 +134,8 @@ impl Copy {
         let total: u64 = runs.iter().map(|r| r.end - r.start).sum();
         if total > self.buffer.len as u64 {
             // It grew, or has many small holes. This memory isn't touched yet, so it stands longer.
-            let buffer = Buffer::new((total as usize).next_multiple_of(PAGE as usize));
+            let len = (total as usize).next_multiple_of(PAGE as usize);
+            let buffer = Buffer::new(len, self.file.as_ref());
             self.buffer = Arc::new(buffer.map_err(|_| no_room(self.pid, total))?);
         }
         let mut jobs: Vec<(u64, u64, usize)> = Vec::new();
@@ -154,7 +175,7 @@ impl Copy {
 }
 
 fn no_room(pid: i32, needed: u64) -> Error {
-    Error::TooLarge { pid, needed, available: crate::memory::available() }
+    Error::TooLarge { pid, needed, available: memory::available() }
 }
 
 /// Reads `len` bytes at `from` into `buffer`. What can't be read stays zero: a mapping may hold

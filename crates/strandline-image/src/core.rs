@@ -83,6 +83,7 @@ pub fn from_core(core: &Path, exe: Option<&Path>) -> Result<Image, Error> {
             .filter(|c| !c.is_empty())
             .collect(),
         page_table_bytes: None,
+        copied_to_disk: false,
     };
     let source = Source::Core { left_out };
     Ok(Image::new(mappings, pieces, threads.collect(), source, Some(fetch)).with_facts(facts))

@@ -31,8 +31,8 @@ pub enum Error {
         /// Who traces it.
         tracer: i32,
     },
-    /// The copy doesn't fit into the memory that is free.
-    #[error("process {pid}: its {needed} bytes don't fit into the {available} bytes of memory that are free; free some, or write a core file (gcore) and read that")]
+    /// The copy fits neither into the memory that is free nor on a disk for temporary files.
+    #[error("process {pid}: its {needed} bytes don't fit into the {available} bytes of memory that are free, nor into TMPDIR or /var/tmp; name a folder with room on a disk in TMPDIR, or write a core file (gcore) and read that")]
     TooLarge {
         /// The process.
         pid: i32,

@@ -69,6 +69,8 @@ pub struct Facts {
     pub command_line: Vec<String>,
     /// Page tables, bytes.
     pub page_table_bytes: Option<u64>,
+    /// The copy didn't fit into the memory that was free, and is in a file.
+    pub copied_to_disk: bool,
 }
 
 /// Reads what a mapping of `file` shows from its `offset` on: behind the end of the file, zeros.

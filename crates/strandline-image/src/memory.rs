@@ -1,4 +1,10 @@
-//! How much memory the copy may take.
+//! How much memory the copy may take, and where else it can be.
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 /// Part of the free memory that is left alone: one in this many.
 const RESERVE: u64 = 10;
@@ -32,4 +38,27 @@ fn group() -> Option<u64> {
         at = (!group.is_empty()).then(|| group.rsplit_once('/').map_or("", |(up, _)| up));
     }
     left
+}
+
+/// A file without a name for `bytes`, on a disk that has room for them: in `TMPDIR`, `/var/tmp` or
+/// `/tmp`, unless these are memory themselves.
+pub fn file_for(bytes: u64) -> Option<File> {
+    let named = std::env::var_os("TMPDIR").map(PathBuf::from);
+    let all = named.into_iter().chain([PathBuf::from("/var/tmp"), PathBuf::from("/tmp")]);
+    all.filter(|folder| has_room(folder, bytes)).find_map(|folder| {
+        // Only its owner may read what was a process's memory.
+        let flags = libc::O_TMPFILE | libc::O_CLOEXEC;
+        OpenOptions::new().read(true).write(true).mode(0o600).custom_flags(flags).open(folder).ok()
+    })
+}
+
+fn has_room(folder: &Path, bytes: u64) -> bool {
+    let Ok(name) = CString::new(folder.as_os_str().as_bytes()) else { return false };
+    // SAFETY: an all-zero statfs is a valid value, which statfs(2) fills in.
+    let (status, disk) = unsafe {
+        let mut disk: libc::statfs = std::mem::zeroed();
+        (libc::statfs(name.as_ptr(), &mut disk), disk)
+    };
+    let free = (disk.f_bavail as u64).saturating_mul(disk.f_bsize as u64);
+    status == 0 && disk.f_type != libc::TMPFS_MAGIC && free > bytes
 }

@@ -27,12 +27,14 @@ pub struct Options {
     pub pause: bool,
     /// Threads that copy.
     pub threads: usize,
+    /// Bytes that the copy may take of memory; `None`: what is free. A larger one goes to disk.
+    pub memory: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options { pause: true, threads: threads.min(8) }
+        Options { pause: true, threads: threads.min(8), memory: None }
     }
 }
 
@@ -115,11 +117,8 @@ pub fn capture(pid: i32, options: &Options) -> Result<Image, Error> {
         before.iter().filter(|m| is_copied(m)).map(|m| m.usage.unwrap_or_default().rss).sum();
     // Somewhat more, for what it allocates until it stands.
     let needed = needed + needed / 16 + (1 << 20);
-    let available = memory::available();
-    if needed > available {
-        return Err(Error::TooLarge { pid, needed, available });
-    }
-    let mut copy = copy::Copy::prepare(pid, needed, options.threads)?;
+    let available = options.memory.unwrap_or(u64::MAX).min(memory::available());
+    let mut copy = copy::Copy::prepare(pid, needed, available, options.threads)?;
 
     let stood = Instant::now();
     let stopped = if options.pause { Some(Stopped::new(pid)?) } else { None };
@@ -143,8 +142,9 @@ pub fn capture(pid: i32, options: &Options) -> Result<Image, Error> {
     });
     let source = Source::Process { pid, paused };
     let fetch = fetch(pid, mappings.clone());
+    let copied_to_disk = copy.is_on_disk();
     let image = Image::new(mappings, copy.pieces(), threads.collect(), source, Some(fetch));
-    Ok(image.with_facts(facts(pid)))
+    Ok(image.with_facts(Facts { copied_to_disk, ..facts(pid) }))
 }
 
 fn facts(pid: i32) -> Facts {
@@ -163,6 +163,7 @@ fn facts(pid: i32) -> Facts {
             .map(|word| String::from_utf8_lossy(word).into_owned())
             .collect(),
         page_table_bytes: kib.map(|kib| kib * 1024),
+        copied_to_disk: false,
     }
 }
 

@@ -101,7 +101,11 @@ fn title(out: &mut String, c: &Census) {
         None if c.pid.is_some() => "read while it ran".to_owned(),
         None => "as it was dumped".to_owned(),
     };
-    let _ = writeln!(out, "{found}; {stood}\n");
+    let disk = match c.copied_to_disk {
+        true => "; copied to disk, since memory was short",
+        false => "",
+    };
+    let _ = writeln!(out, "{found}; {stood}{disk}\n");
 }
 
 fn classes(out: &mut String, c: &Census) {

@@ -96,7 +96,11 @@ fn take_live(pid: i32, options: &CensusOptions, what: &Options) -> Result<Census
 }
 
 fn image_of(pid: i32, options: &CensusOptions) -> Result<Image, Error> {
-    let how = strandline_image::Options { pause: !options.no_pause, ..Default::default() };
+    let how = strandline_image::Options {
+        pause: !options.no_pause,
+        memory: options.memory.map(|mib| mib << 20),
+        ..Default::default()
+    };
     Ok(capture(pid, &how)?)
 }
 

@@ -61,6 +61,9 @@ pub struct CensusOptions {
     /// Never stop the process; what changes while it is read is counted as torn
     #[arg(long)]
     pub no_pause: bool,
+    /// Copy the process to disk (TMPDIR, /var/tmp) if it is larger than this [default: 90 % of what is free]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(..1 << 40))]
+    pub memory: Option<u64>,
     /// Write the report to FILE, which must not exist, instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

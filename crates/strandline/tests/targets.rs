@@ -242,3 +242,26 @@ fn a_process_that_ended_is_said_to_have() {
     assert_eq!(output.status.code(), Some(125), "{errors}");
     assert!(errors.contains(&pid) && errors.lines().count() == 1, "{errors}");
 }
+
+#[test]
+fn a_copy_that_does_not_fit_goes_to_disk() {
+    let python = &pythons()[pythons().len() - 1];
+    let s = Standing::start(python, POPULATION);
+    let pid = s.pid().to_string();
+    let census = |more: &[&str]| -> Value {
+        let mut command = Command::new(STRANDLINE);
+        let text = output_of(command.args(["census", "--json", &pid]).args(more));
+        serde_json::from_str(&text).unwrap()
+    };
+    let (on_disk, in_memory) = (census(&["--memory", "1"]), census(&[]));
+    assert_eq!(on_disk["copied_to_disk"], true);
+    assert_eq!(in_memory["copied_to_disk"], false);
+    check(&s, &on_disk, 0.001);
+    for part in ["arenas", "size_classes", "rss_bytes", "stranded_bytes", "malloc"] {
+        assert_eq!(on_disk[part], in_memory[part], "{part}");
+    }
+    has_population(&on_disk);
+    let mut command = Command::new(STRANDLINE);
+    let text = output_of(command.args(["census", "--memory", "1", &pid]));
+    assert!(text.contains("copied to disk, since memory was short"), "{text}");
+}
