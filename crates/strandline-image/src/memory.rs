@@ -59,6 +59,6 @@ fn has_room(folder: &Path, bytes: u64) -> bool {
         let mut disk: libc::statfs = std::mem::zeroed();
         (libc::statfs(name.as_ptr(), &mut disk), disk)
     };
-    let free = (disk.f_bavail as u64).saturating_mul(disk.f_bsize as u64);
+    let free = disk.f_bavail.saturating_mul(disk.f_bsize as u64);
     status == 0 && disk.f_type != libc::TMPFS_MAGIC && free > bytes
 }

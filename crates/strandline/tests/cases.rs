@@ -177,7 +177,8 @@ fn the_founding_question() {
             // The keys of deepcopy's memo: a million ids, 24 bytes each (the head of their blocks
             // aside); and the memo itself.
             assert!((dead - 24_000_000).abs() < 1 << 16, "{dead} bytes of dead ints");
-            assert!(holes > 20 << 20, "{holes} bytes of holes");
+            // How large the holes are depends on what the heap looked like before.
+            assert!(holes > 8 << 20, "{holes} bytes of holes");
         } else {
             assert!(kept < 2 << 20, "{kept} bytes kept");
         }
