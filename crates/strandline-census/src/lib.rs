@@ -10,6 +10,7 @@ mod attributes;
 mod chunks;
 mod class;
 mod count;
+mod free_threaded;
 mod functions;
 mod int_blocks;
 mod mappings;

@@ -186,6 +186,8 @@ pub fn take(image: &Image, options: &Options) -> Census {
     }
     let mut ranges: Vec<(u64, u64)> =
         pythons.iter().flat_map(|p| p.blocks.arenas().iter().map(|a| (a.start, a.end()))).collect();
+    let without_gil = crate::free_threaded::count(image, &pythons);
+    ranges.extend(&without_gil.ranges);
     let malloc = strandline_malloc::read_with(image, &ranges);
     let chunks = Chunks::read(image, &malloc, &pythons);
     let mut int_blocks = HashMap::new();
@@ -213,14 +215,19 @@ pub fn take(image: &Image, options: &Options) -> Census {
     let claimed = Claimed::new(ranges);
     let mut sums = found.sums;
     sums.add_all(&of_malloc.sums);
+    sums.add_all(&without_gil.sums);
     let (rest, frames) = Rest::count(image, &claimed);
     sums.add_all(&rest);
     sums.add_all(&own);
     let mut largest = largest(&chunks, &pythons);
     let paths = Paths::new(&search, &frames);
     name_holders(&paths, options.paths, &mut found.pins, &mut largest);
-    found.live.add_all(&of_malloc.live);
-    found.dead.add_all(&of_malloc.dead);
+    for (live, dead) in [(&of_malloc.live, &of_malloc.dead), (&without_gil.live, &without_gil.dead)]
+    {
+        found.live.add_all(live);
+        found.dead.add_all(dead);
+    }
+    found.arenas.extend(without_gil.arenas);
 
     let mut free_lists = found.dead.report(&pythons);
     if of_malloc.int_or_float > 0 {

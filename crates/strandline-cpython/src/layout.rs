@@ -541,3 +541,43 @@ pub struct Obmalloc {
     /// `maxnextoffset` in `struct pool_header`: `unsigned int`.
     pub pool_maxnextoffset: u16,
 }
+
+/// mimalloc, which has the objects of free-threaded builds. A segment starts at a multiple of
+/// `segment`; it is divided into slices, of which the first hold the segment's own data. A page is
+/// one or more slices with blocks of one size; its `mi_page_t` is the entry of its first slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mimalloc {
+    /// `MI_SEGMENT_SIZE`.
+    pub segment: u32,
+    /// `MI_SEGMENT_SLICE_SIZE`.
+    pub slice: u32,
+    /// `cookie` in `mi_segment_t`: its address, xor a number that is the same in all of a process.
+    pub cookie: u16,
+    /// `segment_slices`: `size_t`, slices of the whole segment; more than usual for a huge block.
+    pub segment_slices: u16,
+    /// `segment_info_slices`: `size_t`, slices in front of the first page.
+    pub info_slices: u16,
+    /// `slice_entries`: `size_t`, entries in `slices`.
+    pub slice_entries: u16,
+    /// `slices`: the entries start here. `slice_count`, a `uint32_t`, is first in each.
+    pub slices: u16,
+    /// `sizeof(mi_page_t)`.
+    pub entry: u16,
+    /// The byte with `tag` in `mi_page_t`: which heap it is of (`_mi_mem_heap` and so on,
+    /// Include/internal/pycore_mimalloc.h).
+    pub tag: u16,
+    /// First bit of it.
+    pub tag_shift: u8,
+    /// Its bits, shifted down.
+    pub tag_mask: u8,
+    /// `capacity`: `uint16_t`, blocks.
+    pub capacity: u16,
+    /// `free`: pointer to the first free block, each with a pointer to the next.
+    pub free: u16,
+    /// `xblock_size`: `uint32_t`, 0 for slices that no page has.
+    pub block_size: u16,
+    /// `local_free`: the same as `free`.
+    pub local_free: u16,
+    /// `xthread_free`: the same, with two low bits of its own.
+    pub thread_free: u16,
+}

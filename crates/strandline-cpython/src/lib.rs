@@ -7,7 +7,7 @@
 //! CPython 3.13 and later carry at the start of the exported symbol `_PyRuntime`.
 //!
 //! All offsets and sizes are in bytes, for 64-bit little-endian Linux (LP64),
-//! release (non-`Py_DEBUG`) builds with the GIL.
+//! release (non-`Py_DEBUG`) builds with the GIL; [`free_threaded`] has those without.
 //!
 //! What this crate never does: it never reads memory, never calls anything of
 //! CPython, never allocates and never panics. It has no `unsafe` code.
@@ -31,5 +31,5 @@ mod tracing;
 pub use debug_offsets::{from_debug_offsets, DebugOffsetsError, DEBUG_OFFSETS_MAX};
 pub use layout::*;
 pub use line_table::{Cursor, LineTable};
-pub use tables::layout;
+pub use tables::{free_threaded, layout};
 pub use tracing::{instrumentation, traced_calls, Instrumentation, TracedCalls};

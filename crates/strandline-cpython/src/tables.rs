@@ -7,6 +7,7 @@
 //! information of x86-64 Linux builds of the named micro version, those of 3.14
 //! and 3.15 from `offsetof` and `sizeof` compiled against the headers.
 
+mod free_threaded;
 mod interpreter_frames;
 mod object_frames;
 mod shared;
@@ -30,6 +31,14 @@ pub fn layout(major: u8, minor: u8) -> Option<&'static Layout> {
         (3, 11) => Some(&PY311),
         (3, 12) => Some(&PY312),
         (3, 13) => Some(&PY313),
+        _ => None,
+    }
+}
+
+/// The layout of a free-threaded build, and of its allocator: 3.13.
+pub fn free_threaded(major: u8, minor: u8) -> Option<(&'static Layout, &'static crate::Mimalloc)> {
+    match (major, minor) {
+        (3, 13) => Some((&free_threaded::PY313T, &free_threaded::MIMALLOC)),
         _ => None,
     }
 }

@@ -66,13 +66,22 @@ pub fn find(image: &Image, doubts: &mut Doubts) -> Vec<Interpreter> {
         let Some(version) = module.iter().find_map(|part| version_in(image, part)) else {
             continue;
         };
-        let Some(layout) = layout_of(image, &version, &module) else {
+        let layout = match version.free_threaded {
+            true => strandline_cpython::free_threaded(version.series.0, version.series.1)
+                .map(|(layout, _)| *layout),
+            false => layout_of(image, &version, &module),
+        };
+        let Some(layout) = layout else {
             doubts.add(version.address, "a CPython of a version that is not known");
             continue;
         };
         found.push(Interpreter {
             module: module.first().map(|part| part.path.clone()).unwrap_or_default(),
-            states: states::find(image, &module, &layout, doubts),
+            // Without the GIL its objects are in mimalloc.
+            states: match version.free_threaded {
+                true => Vec::new(),
+                false => states::find(image, &module, &layout, doubts),
+            },
             layout,
             version,
             guard: guard(image),

@@ -16,6 +16,7 @@ mod doubt;
 mod find;
 mod frames;
 mod guard;
+pub mod mimalloc;
 mod modules;
 mod states;
 mod symbols;

@@ -24,7 +24,7 @@ const MANAGED_DICT: u64 = 1 << 4;
 /// Size of what managed dicts and weak references put in front of the GC head, bytes.
 const PRE_HEADER: u64 = 16;
 /// Bytes of a type object that are read.
-const HEAD: usize = 176;
+const HEAD: usize = 192;
 /// Longest type name that is believed.
 const LONGEST_NAME: usize = 512;
 /// Larger objects of fixed size don't exist.

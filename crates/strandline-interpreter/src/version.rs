@@ -13,6 +13,16 @@ pub struct Version {
     pub text: String,
     /// Where the text stands.
     pub address: u64,
+    /// It is a build without the GIL.
+    pub free_threaded: bool,
+}
+
+/// What such a build says behind its number (Python/getversion.c; 3.13, and 3.14).
+const FREE_THREADED: [&str; 2] = ["experimental free-threading build ", "free-threading build "];
+
+/// `rest` without what a free-threaded build says, if it says it.
+fn free_threaded(rest: &str) -> Option<&str> {
+    FREE_THREADED.iter().find_map(|words| rest.strip_prefix(words))
 }
 
 /// Longest text (`static char version[250]`, Python/getversion.c; 300 from 3.13).
@@ -30,7 +40,7 @@ fn text_at(bytes: &[u8]) -> Option<(&str, (u8, u8))> {
     let micro = parts.next()?;
     let plausible = matches!(major, 2 | 3)
         && micro.starts_with(|c: char| c.is_ascii_digit())
-        && rest.starts_with('(')
+        && free_threaded(rest).unwrap_or(rest).starts_with('(')
         && rest.contains(")")
         && rest.contains('[')
         && rest.ends_with(']');
@@ -47,7 +57,9 @@ pub(crate) fn version_in(image: &Image, module: &ModuleData) -> Option<Version> 
             if fresh && bytes.get(at + 1) == Some(&b'.') {
                 if let Some((text, series)) = text_at(&bytes[at..]) {
                     let address = start + at as u64;
-                    return Some(Version { series, text: text.to_owned(), address });
+                    let rest = text.split_once(' ').map_or("", |(_, rest)| rest);
+                    let free_threaded = free_threaded(rest).is_some();
+                    return Some(Version { series, text: text.to_owned(), address, free_threaded });
                 }
             }
             at += 1;
@@ -66,6 +78,8 @@ mod tests {
         assert_eq!(text_at(old).map(|t| t.1), Some((2, 7)));
         let new = b"3.13.0 (main, May  9 2026, 07:45:44) [GCC 12.2.0]\0...";
         assert_eq!(text_at(new).map(|t| t.1), Some((3, 13)));
+        let free = b"3.13.15 experimental free-threading build (main, May  9 2026) [GCC 12.2.0]\0";
+        assert_eq!(text_at(free).map(|t| t.1), Some((3, 13)));
         let clang = b"3.12.1+ (heads/main:abc, Jan  1 2024, 00:00:00) [Clang 17.0.6 ]\0";
         assert_eq!(text_at(clang).map(|t| t.1), Some((3, 12)));
         for text in [&b"3.11.7\0"[..], b"3.1\0", b"2.36 (x) [y]\0", b"3.11.7 (main) [GCC 12.2.0]"] {

@@ -136,7 +136,7 @@ pub(super) static PY312: Layout = Layout {
 };
 
 /// 3.13.0.
-pub(super) static PY313: Layout = Layout {
+pub(super) const PY313: Layout = Layout {
     version: (3, 13),
     tstate: ThreadState {
         current_frame: CurrentFrame::Direct { current_frame: 72 },
