@@ -53,6 +53,13 @@ try:
 except (IOError, OSError) as e:
     print("no directory: %s" % (e.errno == 2))
 
+# A child of the program is asked for its own memory, not its parent's.
+pid = os.fork()
+if pid == 0:
+    mine = strandline.census()["pid"]
+    os._exit(0 if mine == os.getpid() else 1)
+print("child: %s" % os.waitpid(pid, 0)[1])
+
 # Several threads at once: one after the other.
 counts = []
 def look():
@@ -62,13 +69,6 @@ for t in threads: t.start()
 for t in threads: t.join()
 print("threads: %s" % counts)
 sys.stdout.flush()
-
-# A child of the program is asked for its own memory, not its parent's.
-pid = os.fork()
-if pid == 0:
-    mine = strandline.census()["pid"]
-    os._exit(0 if mine == os.getpid() else 1)
-print("child: %s" % os.waitpid(pid, 0)[1])
 print("builtin: %s" % ("strandline" in sys.modules))
 "#;
 
@@ -77,8 +77,8 @@ fn a_program_asks_for_its_own_census() {
     each(|python| {
         let job = Job::script(python, CALLS);
         let (ran, _) = job.report();
-        let said = "exists: True\nno directory: True\nthreads: [True, True, True, True]\n\
-                    child: 0\nbuiltin: True\n";
+        let said = "exists: True\nno directory: True\nchild: 0\n\
+                    threads: [True, True, True, True]\nbuiltin: True\n";
         assert_eq!(ran.stdout, said);
         let read = |name: &str| -> Value {
             serde_json::from_str(&std::fs::read_to_string(job.dir.join(name)).unwrap()).unwrap()
