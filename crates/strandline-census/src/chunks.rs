@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use strandline_image::Image;
 use strandline_interpreter::{Block, Blocks, Cache, Interpreter, Types};
-use strandline_malloc::{Chunk, Malloc};
+use strandline_malloc::{Chunk, Heap, Malloc};
 
 /// An interpreter with all that was read of it.
 pub struct Python<'a> {
@@ -88,6 +88,11 @@ impl<'a> Chunks<'a> {
         let heaps = self.malloc.heaps.iter().zip(&self.heaps);
         let of_heaps = heaps.flat_map(|(heap, kinds)| heap.chunks().zip(kinds));
         of_heaps.chain(self.malloc.mmapped.iter().map(|m| m.chunk).zip(&self.mmapped))
+    }
+
+    /// The heaps, each with what its chunks hold.
+    pub fn heaps(&self) -> impl Iterator<Item = (&Heap, &[AtomicU32])> {
+        self.malloc.heaps.iter().zip(self.heaps.iter().map(Vec::as_slice))
     }
 
     /// Chunks that hold an object, or what an object holds.

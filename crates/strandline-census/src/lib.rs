@@ -12,6 +12,7 @@ mod class;
 mod count;
 mod free_threaded;
 mod functions;
+mod heaps;
 mod int_blocks;
 mod mappings;
 mod model;

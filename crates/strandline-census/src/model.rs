@@ -61,6 +61,9 @@ pub struct Census {
     pub largest: Vec<LargeReport>,
     /// glibc's malloc, if it was found.
     pub malloc: Option<MallocReport>,
+    /// Its heaps, those with most free bytes first, twenty at most.
+    #[serde(default)]
+    pub heaps: Vec<HeapReport>,
     /// Allocators other than glibc's and CPython's that the process has loaded.
     pub other_allocators: Vec<AllocatorReport>,
     /// What was read and can't be right, in words.
@@ -186,6 +189,26 @@ pub struct MallocReport {
     pub mmap_threshold_bytes: Option<u64>,
     /// Size of the free end from which it goes back to the system, as it is now, bytes.
     pub trim_threshold_bytes: Option<u64>,
+}
+
+/// A heap of glibc's malloc.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HeapReport {
+    /// Its address.
+    pub address: u64,
+    /// Its size, bytes, as all that follow.
+    pub bytes: u64,
+    /// Chunks in use.
+    pub in_use_bytes: u64,
+    /// Free chunks below the free end.
+    pub free_bytes: u64,
+    /// The free end.
+    pub top_bytes: u64,
+    /// Whose chunks stand above the lowest hole, three at most; without a `name` C code's.
+    pub holders: Vec<TypeReport>,
+    /// The last chunk in use: while it is there, the heap's end can't go below it. Without a
+    /// `type_name` it is C code's.
+    pub last: Option<LargeReport>,
 }
 
 /// Another allocator. What it keeps is in other classes, or not named.

@@ -2,10 +2,12 @@
 //! buffer of a bytearray. It belongs to the type of the object that points to it; what such
 //! memory points to in turn belongs to the same type.
 
+use std::sync::atomic::AtomicU32;
+
 use rayon::prelude::*;
 
 use strandline_image::Image;
-use strandline_interpreter::{module_data, own, words, Block, TypeId, TypeInfo, NATIVE};
+use strandline_interpreter::{module_data, own, owner, words, Block, TypeId, TypeInfo, NATIVE};
 
 use crate::chunks::{Chunks, Python};
 
@@ -14,8 +16,13 @@ const SEARCHED: u64 = 1 << 20;
 /// Rounds of "what it points to in turn": chains longer than that are not followed to their end.
 const ROUNDS: usize = 100_000;
 
-/// Memory that just got its holder: address, bytes, holder.
-type Found = (u64, u64, Owner);
+/// Memory that just got its holder.
+struct Found<'a> {
+    start: u64,
+    len: u64,
+    /// Who that is. It may still change while others are looked at.
+    cell: &'a AtomicU32,
+}
 
 /// Who holds something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +30,49 @@ struct Owner {
     id: TypeId,
     /// It may point to what it doesn't use any more.
     weak: bool,
+    /// What it holds has pointers to objects in it, or none: nothing more is found there.
+    last: bool,
 }
 
 impl Owner {
-    const STATIC: Owner = Owner { id: NATIVE, weak: false };
+    const STATIC: Owner = Owner { id: NATIVE, weak: false, last: false };
+}
 
-    fn of(id: TypeId, info: Option<&TypeInfo>) -> Self {
-        const LEFT_OVERS: [&str; 4] = ["frame", "generator", "coroutine", "async_generator"];
-        Owner { id, weak: info.is_some_and(|info| LEFT_OVERS.contains(&info.name.as_str())) }
+/// What is searched for pointers in an object, and what that says.
+struct Rule {
+    owner: Owner,
+    /// Offset of the first byte that can be a pointer to its own memory.
+    from: usize,
+    /// Bytes up to the end of what can be.
+    to: usize,
+}
+
+/// Block of the largest size class, bytes (`SMALL_REQUEST_THRESHOLD`, Objects/obmalloc.c).
+const LARGEST_BLOCK: u64 = 512;
+
+/// Types whose objects are plain values.
+const VALUES: [&str; 6] = ["bytes", "int", "long", "float", "complex", "bool"];
+/// Types that hold arrays of objects or plain bytes.
+const ARRAYS: [&str; 6] = ["list", "dict", "set", "frozenset", "bytearray", "str"];
+/// Types with memory of a frame in them, whose unused slots keep what was in them.
+const LEFT_OVERS: [&str; 4] = ["frame", "generator", "coroutine", "async_generator"];
+
+impl Rule {
+    fn of(id: TypeId, t: &TypeInfo) -> Self {
+        let own = |names: &[&str]| !t.is_heap_type() && names.contains(&t.name.as_str());
+        let weak = LEFT_OVERS.contains(&t.name.as_str());
+        let owner = Owner { id, weak, last: own(&ARRAYS) };
+        // The count and the type are none, nor is the GC head; values of attributes may stand in
+        // front of that.
+        let from = if t.has_pre_header() { 0 } else { t.front as usize + 16 };
+        let to = match t.item_size {
+            _ if own(&VALUES) => 0,
+            // The items of a tuple or a type are pointers; text isn't.
+            _ if t.is_text() => (t.front + t.basic_size) as usize,
+            0..8 => (t.front + t.basic_size.max(LARGEST_BLOCK)) as usize,
+            _ => SEARCHED as usize,
+        };
+        Rule { owner, from, to }
     }
 }
 
@@ -44,10 +86,10 @@ pub struct Search<'a> {
     pub chunks: &'a Chunks<'a>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
     /// Looks at every aligned word of `bytes`: memory without a holder that one points to gets
     /// `owner`.
-    fn scan(&self, bytes: &[u8], owner: Owner, found: &mut Vec<Found>) {
+    fn scan(&'a self, bytes: &[u8], owner: Owner, found: &mut Vec<Found<'a>>) {
         for (_, word) in words(0, bytes) {
             if word < 4096 || word >> 47 != 0 {
                 continue;
@@ -57,48 +99,51 @@ impl Search<'_> {
     }
 
     #[inline]
-    fn point(&self, word: u64, owner: Owner, found: &mut Vec<Found>) {
+    fn point(&'a self, word: u64, owner: Owner, found: &mut Vec<Found<'a>>) {
+        let mut note = |start: u64, len: u64, cell| {
+            if own(cell, owner.id, word == start, owner.weak) && !owner.last {
+                found.push(Found { start, len, cell });
+            }
+        };
         for p in self.pythons {
             let Some(arena) = p.blocks.arena_at(word) else { continue };
             let Some(at) = p.blocks.raw_at(arena, word) else { return };
             if let Some(cell) = p.blocks.cell(at) {
-                if own(cell, owner.id, word == at.start, owner.weak) {
-                    found.push((at.start, at.size as u64, owner));
-                }
+                note(at.start, at.size as u64, cell);
             }
             return;
         }
         let Some((chunk, cell)) = self.chunks.at(word) else { return };
-        if chunk.state().is_used()
-            && word >= chunk.user()
-            && own(cell, owner.id, word == chunk.user(), owner.weak)
-        {
-            found.push((chunk.user(), chunk.usable(), owner));
+        if chunk.state().is_used() && word >= chunk.user() {
+            note(chunk.user(), chunk.usable(), cell);
         }
     }
 
-    /// How much of an object of `size` bytes can be pointers to its own memory.
-    fn searched(t: &TypeInfo, size: u64) -> u64 {
-        // The items of a tuple or a type are pointers; those of bytes, str and int aren't.
-        if t.item_size < 8 {
-            size.min(t.front + t.basic_size.max(256))
-        } else {
-            size.min(SEARCHED)
+    /// Looks at an object.
+    fn object(&'a self, t: &TypeInfo, rule: &Rule, bytes: &[u8], found: &mut Vec<Found<'a>>) {
+        let bytes = &bytes[..rule.to.min(bytes.len())];
+        if let Some(bytes) = bytes.get(rule.from..t.extent(bytes)) {
+            self.scan(bytes, rule.owner, found);
         }
     }
 
     /// Finds the holders of everything that has one.
-    pub fn run(&self) {
+    pub fn run(&'a self) {
         let mut fresh = Vec::new();
         for p in self.pythons {
             let infos = p.types.list();
-            let info = |id: TypeId| infos.get(id.checked_sub(p.types.base())? as usize);
+            let rules: Vec<Rule> =
+                (p.types.base()..).zip(&infos).map(|(id, t)| Rule::of(id, t)).collect();
+            let of_type = |id: TypeId| {
+                let number = id.checked_sub(p.types.base())? as usize;
+                Some((infos.get(number)?, rules.get(number)?))
+            };
             let of_arena = |i: usize| {
                 let mut found = Vec::new();
                 for (_, block, bytes) in p.blocks.of_arena(i) {
-                    if let Block::Object(id) = block {
-                        let len = info(id).map_or(bytes.len(), |info| info.extent(bytes));
-                        self.scan(&bytes[..len], Owner::of(id, info(id)), &mut found);
+                    let Block::Object(id) = block else { continue };
+                    if let Some((t, rule)) = of_type(id) {
+                        self.object(t, rule, bytes, &mut found);
                     }
                 }
                 found
@@ -108,10 +153,10 @@ impl Search<'_> {
             fresh.extend(lists.into_iter().flatten());
             for (chunk, block) in self.chunks.used() {
                 let Block::Object(id) = block else { continue };
-                let Some(info) = info(id) else { continue };
-                let len = Self::searched(info, chunk.usable());
-                if let Some(bytes) = self.image.slice(chunk.user(), len as usize) {
-                    self.scan(&bytes[..info.extent(bytes)], Owner::of(id, Some(info)), &mut fresh);
+                let Some((t, rule)) = of_type(id) else { continue };
+                let len = chunk.usable().min(rule.to as u64) as usize;
+                if let Some(bytes) = self.image.slice(chunk.user(), len) {
+                    self.object(t, rule, bytes, &mut fresh);
                 }
             }
         }
@@ -122,19 +167,23 @@ impl Search<'_> {
     }
 
     /// What memory that just got its holder points to gets the same one.
-    fn in_turn(&self, mut fresh: Vec<Found>) {
+    fn in_turn(&'a self, mut fresh: Vec<Found<'a>>) {
         for _ in 0..ROUNDS {
             if fresh.is_empty() {
                 return;
             }
-            let next: Vec<Vec<Found>> = fresh
+            // All of a round have their holders before any is looked at, so that the result
+            // doesn't depend on who comes first.
+            let settled: Vec<_> = fresh.iter().map(|f| (f.start, f.len, owner(f.cell))).collect();
+            let next: Vec<Vec<Found<'_>>> = settled
                 .par_chunks(1024)
                 .map(|part| {
                     let mut found = Vec::new();
-                    for &(start, len, owner) in part {
+                    for &(start, len, holder) in part {
+                        let Some((id, weak)) = holder else { continue };
                         let len = len.min(SEARCHED) as usize;
                         if let Some(bytes) = self.image.slice(start, len) {
-                            self.scan(bytes, owner, &mut found);
+                            self.scan(bytes, Owner { id, weak, last: false }, &mut found);
                         }
                     }
                     found
@@ -146,7 +195,7 @@ impl Search<'_> {
 
     /// Static types and variables of libraries, and the stacks: what they point to is held by C
     /// code, or by a static object.
-    fn scan_roots(&self, found: &mut Vec<Found>) {
+    fn scan_roots(&'a self, found: &mut Vec<Found<'a>>) {
         for part in module_data(self.image) {
             for (_, bytes) in part.pieces(self.image) {
                 self.scan(bytes, Owner::STATIC, found);

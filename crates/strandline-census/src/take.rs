@@ -64,6 +64,7 @@ fn name_holders(
     most: usize,
     pins: &mut [(Pin, Option<u64>)],
     largest: &mut [LargeReport],
+    heaps: &mut [HeapReport],
 ) {
     if most == 0 {
         return;
@@ -79,6 +80,12 @@ fn name_holders(
     for large in largest.iter_mut().take(most) {
         wanted.push(large.address);
         places.push(&mut large.path);
+    }
+    for last in heaps.iter_mut().take(most).filter_map(|heap| heap.last.as_mut()) {
+        if !last.type_name.is_empty() {
+            wanted.push(last.address);
+            places.push(&mut last.path);
+        }
     }
     for (place, path) in places.into_iter().zip(paths.find(&wanted)) {
         *place = path;
@@ -220,8 +227,9 @@ pub fn take(image: &Image, options: &Options) -> Census {
     sums.add_all(&rest);
     sums.add_all(&own);
     let mut largest = largest(&chunks, &pythons);
+    let mut heaps = crate::heaps::report(&chunks, &pythons);
     let paths = Paths::new(&search, &frames);
-    name_holders(&paths, options.paths, &mut found.pins, &mut largest);
+    name_holders(&paths, options.paths, &mut found.pins, &mut largest, &mut heaps);
     for (live, dead) in [(&of_malloc.live, &of_malloc.dead), (&without_gil.live, &without_gil.dead)]
     {
         found.live.add_all(live);
@@ -296,6 +304,7 @@ pub fn take(image: &Image, options: &Options) -> Census {
         pins: found.pins.into_iter().map(|(pin, _)| pin).collect(),
         largest,
         malloc: malloc_report(&malloc),
+        heaps,
         other_allocators: malloc
             .others
             .iter()

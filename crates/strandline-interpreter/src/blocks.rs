@@ -86,6 +86,12 @@ pub fn own(cell: &AtomicU32, owner: TypeId, exact: bool, weak: bool) -> bool {
     }
 }
 
+/// Who `own` has noted, and whether what points to it may do so from memory that it doesn't use.
+pub fn owner(cell: &AtomicU32) -> Option<(TypeId, bool)> {
+    let packed = cell.load(Relaxed);
+    (packed & OWNED == OWNED).then_some((packed & ID, packed & WEAK != 0))
+}
+
 /// A block's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At {

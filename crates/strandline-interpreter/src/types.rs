@@ -87,13 +87,23 @@ impl TypeInfo {
         self.flags & INLINE_VALUES != 0
     }
 
+    /// True if its objects are text.
+    pub fn is_text(&self) -> bool {
+        self.flags & TPFLAGS_UNICODE != 0
+    }
+
+    /// True if pointers to its attributes' values stand in front of the GC head; 3.11 and later.
+    pub fn has_pre_header(&self) -> bool {
+        self.flags & (MANAGED_DICT | MANAGED_WEAKREF) != 0
+    }
+
     /// How many of the `bytes` of a block (or chunk) belong to the object of this type in it: what
     /// follows is left over from before. All of them where it can't be told.
     ///
     /// Fact: `ob_size` at 16 in objects with items; `Py_TPFLAGS_INLINE_VALUES` 1 << 2 (3.13): the
     /// values of attributes follow the object.
     pub fn extent(&self, bytes: &[u8]) -> usize {
-        if self.has_inline_values() || self.flags & TPFLAGS_UNICODE != 0 || self.uncounted {
+        if self.has_inline_values() || self.is_text() || self.uncounted {
             return bytes.len();
         }
         let fixed = (self.front + self.basic_size) as usize;
@@ -112,7 +122,7 @@ impl TypeInfo {
 
     /// The smallest that an object of it can be, without what is in front of it, bytes.
     fn least(&self) -> u64 {
-        if self.flags & TPFLAGS_UNICODE != 0 {
+        if self.is_text() {
             SMALLEST_STR.min(self.basic_size)
         } else {
             self.basic_size

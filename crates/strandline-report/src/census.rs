@@ -267,6 +267,37 @@ fn pins(out: &mut String, c: &Census, most: usize) {
     }
 }
 
+/// Heaps that keep less below their last chunk aren't worth a line, bytes.
+const KEPT: u64 = 1 << 20;
+
+fn heaps(out: &mut String, c: &Census, most: usize) {
+    for (i, h) in c.heaps.iter().filter(|h| h.free_bytes >= KEPT).take(most).enumerate() {
+        if i == 0 {
+            let _ = writeln!(out, "\nWhat keeps the heaps of the C library that hold back most");
+        }
+        let _ = writeln!(
+            out,
+            "  heap {:#x} holds back {} in holes, and {} at its end:",
+            h.address,
+            mib(h.free_bytes as i128),
+            mib(h.top_bytes as i128),
+        );
+        for t in &h.holders {
+            let who = if t.name.is_empty() { "C code" } else { &t.name };
+            let (who, chunks) = (shorten(&printable(who), WIDTH - 40), t.count);
+            let _ = writeln!(out, "    {chunks} blocks, {}: {who}", mib(t.bytes as i128));
+        }
+        let Some(last) = &h.last else { continue };
+        let who = match (&last.path, last.type_name.as_str()) {
+            (Some(path), _) => path.as_str(),
+            (None, "") => "C code",
+            (None, name) => name,
+        };
+        let who = shorten(&printable(who), WIDTH - 40);
+        let _ = writeln!(out, "    the last one, {} bytes: {who}", last.bytes);
+    }
+}
+
 /// Single objects or buffers below this are not worth a line, bytes.
 const LARGE: u64 = 1 << 20;
 
@@ -303,6 +334,7 @@ pub fn render(c: &Census, show: &Show) -> String {
     largest(&mut out, c);
     map(&mut out, c);
     pins(&mut out, c, show.pins);
+    heaps(&mut out, c, show.pins);
     if show.sizes {
         sizes(&mut out, c);
     }

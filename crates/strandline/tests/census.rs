@@ -199,6 +199,31 @@ fn what_did_not_come_back_is_named() {
 }
 
 #[test]
+fn what_keeps_a_heap_is_named() {
+    each(|python| {
+        // Chunks of the heap, every one of them below the threshold for a mapping of its own.
+        let code = "
+holes = [bytearray(20000) for _ in range(2000)]
+keep = bytearray(30000)
+del holes
+";
+        let s = Standing::start(python, code);
+        let census = s.census();
+        check(&s, &census, 0.001);
+        let heap = &census["heaps"][0];
+        let parts = ["in_use_bytes", "free_bytes", "top_bytes"].map(|part| u(heap, part));
+        assert!(parts[1] > 30 << 20, "{heap}");
+        assert!(u(heap, "bytes").abs_diff(parts.iter().sum()) < 4096, "{heap}");
+        // It stands above the holes; little that the interpreter asks for comes after it.
+        let last = &heap["last"];
+        assert!(u(last, "address") > u(heap, "address") + (30 << 20), "{heap}");
+        let malloc = &census["malloc"];
+        let heaps = census["heaps"].as_array().unwrap();
+        assert_eq!(heaps.iter().map(|h| u(h, "bytes")).sum::<u64>(), u(malloc, "heap_bytes"));
+    });
+}
+
+#[test]
 fn a_threaded_program_is_named() {
     each(|python| {
         let code = "
