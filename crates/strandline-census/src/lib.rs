@@ -24,7 +24,7 @@ mod take;
 
 pub use class::{Class, Group, Sums};
 pub use model::{
-    AllocatorReport, ArenaReport, Census, ClassReport, InterpreterReport, LargeReport,
+    AllocatorReport, ArenaReport, Census, ClassReport, HeapReport, InterpreterReport, LargeReport,
     MallocReport, Pin, SizeClassReport, TypeReport, SCHEMA,
 };
 pub use take::{take, Options};

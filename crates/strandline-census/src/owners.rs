@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicU32;
 use rayon::prelude::*;
 
 use strandline_image::Image;
-use strandline_interpreter::{module_data, own, owner, words, Block, TypeId, TypeInfo, NATIVE};
+use strandline_interpreter::{
+    module_data, own, owner, words, Block, Change, TypeId, TypeInfo, NATIVE,
+};
 
 use crate::chunks::{Chunks, Python};
 
@@ -84,9 +86,36 @@ pub struct Search<'a> {
     pub pythons: &'a [Python<'a>],
     /// malloc's chunks.
     pub chunks: &'a Chunks<'a>,
+    /// What is found in objects of each interpreter's types, and where these are.
+    rules: Vec<Vec<(Rule, u64)>>,
 }
 
 impl<'a> Search<'a> {
+    /// Prepares the search.
+    pub fn new(image: &'a Image, pythons: &'a [Python<'a>], chunks: &'a Chunks<'a>) -> Self {
+        let of = |p: &Python<'_>| {
+            let all = p.types.list();
+            (p.types.base()..).zip(&all).map(|(id, t)| (Rule::of(id, t), t.address)).collect()
+        };
+        Search { image, pythons, chunks, rules: pythons.iter().map(of).collect() }
+    }
+
+    fn rule(&self, id: TypeId) -> Option<&(Rule, u64)> {
+        let mut all = self.pythons.iter().zip(&self.rules);
+        all.find_map(|(p, rules)| rules.get(id.checked_sub(p.types.base())? as usize))
+    }
+
+    fn is_last(&self, id: TypeId) -> bool {
+        self.rule(id).is_some_and(|(rule, _)| rule.owner.last)
+    }
+
+    /// Whether type `a` is noted rather than `b`. Ids are given in the order in which threads meet
+    /// the types: they say nothing.
+    fn before(&self, a: TypeId, b: TypeId) -> bool {
+        let order = |id| self.rule(id).map_or((true, u64::MAX), |(r, at)| (!r.owner.last, *at));
+        order(a) < order(b)
+    }
+
     /// Looks at every aligned word of `bytes`: memory without a holder that one points to gets
     /// `owner`.
     fn scan(&'a self, bytes: &[u8], owner: Owner, found: &mut Vec<Found<'a>>) {
@@ -101,7 +130,13 @@ impl<'a> Search<'a> {
     #[inline]
     fn point(&'a self, word: u64, owner: Owner, found: &mut Vec<Found<'a>>) {
         let mut note = |start: u64, len: u64, cell| {
-            if own(cell, owner.id, word == start, owner.weak) && !owner.last {
+            let doubts = (word == start, owner.weak);
+            let is_new = match own(cell, owner.id, doubts, |a, b| self.before(a, b)) {
+                Change::None => false,
+                Change::First => true,
+                Change::Instead(other) => self.is_last(other),
+            };
+            if is_new && !owner.last {
                 found.push(Found { start, len, cell });
             }
         };
@@ -130,13 +165,11 @@ impl<'a> Search<'a> {
     /// Finds the holders of everything that has one.
     pub fn run(&'a self) {
         let mut fresh = Vec::new();
-        for p in self.pythons {
+        for (p, rules) in self.pythons.iter().zip(&self.rules) {
             let infos = p.types.list();
-            let rules: Vec<Rule> =
-                (p.types.base()..).zip(&infos).map(|(id, t)| Rule::of(id, t)).collect();
             let of_type = |id: TypeId| {
                 let number = id.checked_sub(p.types.base())? as usize;
-                Some((infos.get(number)?, rules.get(number)?))
+                Some((infos.get(number)?, &rules.get(number)?.0))
             };
             let of_arena = |i: usize| {
                 let mut found = Vec::new();
@@ -181,6 +214,9 @@ impl<'a> Search<'a> {
                     let mut found = Vec::new();
                     for &(start, len, holder) in part {
                         let Some((id, weak)) = holder else { continue };
+                        if self.is_last(id) {
+                            continue;
+                        }
                         let len = len.min(SEARCHED) as usize;
                         if let Some(bytes) = self.image.slice(start, len) {
                             self.scan(bytes, Owner { id, weak, last: false }, &mut found);

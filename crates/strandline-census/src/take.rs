@@ -207,7 +207,7 @@ pub fn take(image: &Image, options: &Options) -> Census {
             }
         }
     }
-    let search = Search { image, pythons: &pythons, chunks: &chunks };
+    let search = Search::new(image, &pythons, &chunks);
     search.run();
 
     let mut found = arenas::count(image, &pythons);

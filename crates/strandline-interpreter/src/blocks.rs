@@ -1,6 +1,7 @@
 //! What is in every block: which type's object, a dead object on a free list, or raw memory that
 //! some object points to.
 
+use std::cmp::Ordering;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rayon::prelude::*;
@@ -66,21 +67,43 @@ impl Block {
     }
 }
 
+/// What `own` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing: another holder is more likely.
+    None,
+    /// Nobody was known before.
+    First,
+    /// This type was.
+    Instead(TypeId),
+}
+
 /// Notes in `cell` that an object of type `owner` points to it; a pointer to its first byte
 /// (`exact`) is believed before one to its inside, one from anywhere before one from a frame, whose
-/// unused slots keep what was in them (`weak`), and the lowest id wins, so that the result doesn't
-/// depend on who comes first. True if nobody was known before.
-pub fn own(cell: &AtomicU32, owner: TypeId, exact: bool, weak: bool) -> bool {
+/// unused slots keep what was in them (`weak`), and then the type that is `before` the other, so
+/// that the result doesn't depend on who comes first. Says who was noted before if that changed it.
+pub fn own(
+    cell: &AtomicU32,
+    owner: TypeId,
+    (exact, weak): (bool, bool),
+    before: impl Fn(TypeId, TypeId) -> bool,
+) -> Change {
     let doubtful = if exact { 0 } else { INSIDE } | if weak { WEAK } else { 0 };
     let new = OWNED | doubtful | owner & ID;
     let mut old = cell.load(Relaxed);
     loop {
-        let stronger = old == RAW || old & OWNED == OWNED && new < old;
-        if !stronger {
-            return false;
+        let doubts = |packed: u32| packed & (INSIDE | WEAK);
+        let stronger = match doubts(new).cmp(&doubts(old)) {
+            Ordering::Less => true,
+            Ordering::Equal => before(owner, old & ID),
+            Ordering::Greater => false,
+        };
+        if old != RAW && !(old & OWNED == OWNED && stronger) {
+            return Change::None;
         }
         match cell.compare_exchange_weak(old, new, Relaxed, Relaxed) {
-            Ok(_) => return old == RAW,
+            Ok(RAW) => return Change::First,
+            Ok(_) => return Change::Instead(old & ID),
             Err(now) => old = now,
         }
     }

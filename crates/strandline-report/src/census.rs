@@ -396,7 +396,7 @@ pub fn render_diff(a: &Census, b: &Census, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use strandline_census::{InterpreterReport, LargeReport, Pin};
+    use strandline_census::{HeapReport, InterpreterReport, LargeReport, Pin};
 
     fn census() -> Census {
         let class = |class: Class, mib: u64| ClassReport {
@@ -452,6 +452,20 @@ mod tests {
                 bytes: 5 << 20,
                 path: Some("app.BLOB → bytes".to_owned()),
             }],
+            heaps: vec![HeapReport {
+                address: 0x5500_0000_0000,
+                bytes: 45 << 20,
+                in_use_bytes: 4 << 20,
+                free_bytes: 40 << 20,
+                top_bytes: 1 << 20,
+                holders: vec![TypeReport { count: 7, bytes: 1 << 20, ..TypeReport::default() }],
+                last: Some(LargeReport {
+                    type_name: "bytearray".to_owned(),
+                    bytes: 30_016,
+                    path: Some("app.KEEP → bytearray".to_owned()),
+                    ..LargeReport::default()
+                }),
+            }],
             ..Census::default()
         }
     }
@@ -485,6 +499,11 @@ Arenas of small objects: 5 of 1.000 MiB (a cell is one; · empty, █ full)
 What keeps the arenas that hold back most
   arena 0x7f0000000000 holds back 1.000 MiB:
     3 × str, 240 bytes, one of them: app.CACHE[\"k\"] → str
+
+What keeps the heaps of the C library that hold back most
+  heap 0x550000000000 holds back 40.000 MiB in holes, and 1.000 MiB at its end:
+    7 blocks, 1.000 MiB: C code
+    the last one, 30016 bytes: app.KEEP → bytearray
 ";
 
     #[test]

@@ -264,6 +264,30 @@ fn two_censuses_show_what_grew() {
 }
 
 #[test]
+fn two_looks_at_the_same_memory_are_equal() {
+    each(|python| {
+        let code = "
+import threading, json, decimal, collections
+class Thing(object):
+    pass
+keep = [Thing() for _ in range(20000)]
+for number, thing in enumerate(keep):
+    thing.text, thing.shared = str(number), keep[number // 2]
+more = collections.deque({number: [number]} for number in range(20000))
+";
+        let s = Standing::start(python, code);
+        let looks = [s.census(), s.census(), s.census()];
+        for part in ["types", "free_lists", "classes", "arenas", "heaps", "pins", "largest"] {
+            for look in &looks[1..] {
+                let (a, b) = (looks[0][part].as_array().unwrap(), look[part].as_array().unwrap());
+                assert_eq!(a.len(), b.len(), "{part}");
+                a.iter().zip(b).for_each(|(a, b)| assert_eq!(a, b, "{part}"));
+            }
+        }
+    });
+}
+
+#[test]
 fn bad_targets_are_named() {
     let dir = Dir::new();
     let odd = dir.path().join("odd.json");
