@@ -27,6 +27,9 @@ enum Verb {
     /// Say what every resident byte of a Python process is
     #[command(override_usage = CENSUS_USAGE, after_help = CENSUS_EXAMPLES, version)]
     Census(CensusOptions),
+    /// Measure what would give memory back: the same program under each remedy
+    #[command(override_usage = REMEDIES_USAGE, after_help = REMEDIES_EXAMPLES, version)]
+    Remedies(RemediesOptions),
 }
 
 const CENSUS_USAGE: &str = "strandline census [OPTIONS] PID
@@ -82,6 +85,54 @@ pub struct CensusOptions {
     /// Show the blocks of the small-object allocator by size
     #[arg(long)]
     pub sizes: bool,
+}
+
+const REMEDIES_USAGE: &str = "strandline remedies [OPTIONS] SCRIPT [ARGS]...
+       strandline remedies [OPTIONS] -m MODULE [ARGS]...
+       strandline remedies [OPTIONS] -c CODE [ARGS]...
+       strandline remedies [OPTIONS] -- COMMAND [ARGS]...
+       strandline remedies PID --trim|--collect|--pool-trim";
+
+const REMEDIES_EXAMPLES: &str = "\
+The program runs once as it is and once under each remedy that applies, one after the other. With
+a process id, which has to be a Python that runs under `strandline run`, one remedy is applied to
+that process, and what it gave back is shown.
+
+Examples:
+  strandline remedies app.py --verbose
+  strandline remedies --only malloc-trim,low-thresholds --repeat 3 -- python3 app.py
+  strandline remedies 4711 --trim";
+
+/// Options of `remedies`.
+#[derive(Debug, Args)]
+pub struct RemediesOptions {
+    /// A process that runs under `strandline run`
+    #[arg(value_name = "PID", requires = "action")]
+    pub pid: Option<u32>,
+    /// Give back what malloc can: malloc_trim(0) in the process
+    #[arg(long, group = "action", requires = "pid")]
+    pub trim: bool,
+    /// Free what waits for the collector: gc.collect() in the process
+    #[arg(long, group = "action", requires = "pid")]
+    pub collect: bool,
+    /// Give back the pages of free pools (CPython 3.10 and later)
+    #[arg(long, group = "action", requires = "pid")]
+    pub pool_trim: bool,
+    /// Try these remedies only, by name, separated by commas; repeatable
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "action")]
+    pub only: Vec<String>,
+    /// Run the program N times under each and show medians
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..1000), conflicts_with = "action")]
+    pub repeat: u32,
+    /// Interpreter for SCRIPT, -m and -c [default: the active venv's, else python3 or python on PATH]
+    #[arg(long, value_name = "PATH", conflicts_with = "action")]
+    pub python: Option<PathBuf>,
+    /// Write the report to FILE, which must not exist, instead of stderr (stdout with a PID)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 const USAGE: &str = "strandline run [OPTIONS] SCRIPT [ARGS]...
@@ -158,6 +209,10 @@ pub enum Command {
     Run(Parsed),
     /// `census`
     Census(CensusOptions),
+    /// `remedies` of a process
+    RemedyOf(RemediesOptions),
+    /// `remedies` of a program
+    Remedies(RemediesOptions, Program),
 }
 
 /// What `run` is to do.
@@ -171,43 +226,80 @@ pub struct Parsed {
 
 /// Parses a whole command line, the name of the command included.
 pub fn parse(words: Vec<OsString>) -> Result<Command, clap::Error> {
-    let is_run = words.get(1).is_some_and(|w| w == "run");
-    let (ours, program) = if is_run { divide(&words) } else { (words, Found::Nothing) };
-    let options = match Cli::try_parse_from(ours)?.verb {
-        Verb::Run(options) => options,
-        Verb::Census(options) => return Ok(Command::Census(options)),
+    let verb = words.get(1).and_then(|w| w.to_str()).unwrap_or_default();
+    let (ours, program) = match verb {
+        "run" => divide(&words, RunOptions::augment_args),
+        "remedies" if !names_process(&words) => divide(&words, RemediesOptions::augment_args),
+        _ => (words.clone(), Found::Nothing),
     };
-    let patterns: usize = options.functions.iter().map(|p| p.len() + 1).sum();
-    if patterns > strandline_capture::layout::MAX_PATTERNS {
-        return Err(usage(
-            ErrorKind::TooManyValues,
-            "the --function patterns are too long together",
-        ));
-    }
-    match program {
-        Found::Program(Program::Command(..)) if options.python.is_some() => Err(usage(
-            ErrorKind::ArgumentConflict,
-            "--python doesn't go with `-- COMMAND`, which names its own interpreter",
-        )),
-        Found::Program(program) => Ok(Command::Run(Parsed { options, program })),
-        Found::Nothing => Err(usage(
-            ErrorKind::MissingRequiredArgument,
-            "a program is missing: SCRIPT, -m MODULE, -c CODE or -- COMMAND",
-        )),
-        Found::NoValue(option) => {
-            Err(usage(ErrorKind::MissingRequiredArgument, &format!("{option} needs a value")))
+    match Cli::try_parse_from(ours)?.verb {
+        Verb::Census(options) => Ok(Command::Census(options)),
+        Verb::Run(options) => {
+            let patterns: usize = options.functions.iter().map(|p| p.len() + 1).sum();
+            if patterns > strandline_capture::layout::MAX_PATTERNS {
+                let text = "the --function patterns are too long together";
+                return Err(usage(verb, ErrorKind::TooManyValues, text));
+            }
+            let program = program_of(verb, program, options.python.is_some())?;
+            Ok(Command::Run(Parsed { options, program }))
+        }
+        Verb::Remedies(options) if options.pid.is_some() => Ok(Command::RemedyOf(options)),
+        Verb::Remedies(options) => {
+            let program = program_of(verb, program, options.python.is_some())?;
+            Ok(Command::Remedies(options, program))
         }
     }
 }
 
-fn usage(kind: ErrorKind, text: &str) -> clap::Error {
+/// `remedies PID`: the first word that is no option is a number.
+fn names_process(words: &[OsString]) -> bool {
+    let mut rest = words.iter().skip(2);
+    while let Some(word) = rest.next() {
+        let bytes = word.as_bytes();
+        if bytes.first() != Some(&b'-') {
+            return !bytes.is_empty() && bytes.iter().all(u8::is_ascii_digit);
+        }
+        if bytes == b"--" || form(bytes).is_some() {
+            return false;
+        }
+        if takes_value(word, RemediesOptions::augment_args) {
+            rest.next();
+        }
+    }
+    false
+}
+
+/// The program that was found, or what is wrong with it.
+fn program_of(verb: &str, found: Found, has_python: bool) -> Result<Program, clap::Error> {
+    match found {
+        Found::Program(Program::Command(..)) if has_python => Err(usage(
+            verb,
+            ErrorKind::ArgumentConflict,
+            "--python doesn't go with `-- COMMAND`, which names its own interpreter",
+        )),
+        Found::Program(program) => Ok(program),
+        Found::Nothing => Err(usage(
+            verb,
+            ErrorKind::MissingRequiredArgument,
+            "a program is missing: SCRIPT, -m MODULE, -c CODE or -- COMMAND",
+        )),
+        Found::NoValue(option) => {
+            Err(usage(verb, ErrorKind::MissingRequiredArgument, &format!("{option} needs a value")))
+        }
+    }
+}
+
+fn usage(verb: &str, kind: ErrorKind, text: &str) -> clap::Error {
     let mut command = Cli::command();
     command.build();
-    match command.find_subcommand_mut("run") {
-        Some(run) => run.error(kind, text),
+    match command.find_subcommand_mut(verb) {
+        Some(of_verb) => of_verb.error(kind, text),
         None => command.error(kind, text),
     }
 }
+
+/// Adds the options of a verb to a command.
+type Augment = fn(clap::Command) -> clap::Command;
 
 enum Found {
     Nothing,
@@ -215,8 +307,8 @@ enum Found {
     Program(Program),
 }
 
-/// Divides `strandline run ...` into our words and the program.
-fn divide(words: &[OsString]) -> (Vec<OsString>, Found) {
+/// Divides `strandline run ...` (or another verb that runs a program) into our words and the program.
+fn divide(words: &[OsString], options: Augment) -> (Vec<OsString>, Found) {
     let mut ours: Vec<OsString> = words.iter().take(2).cloned().collect();
     let mut rest = words.iter().skip(2);
     while let Some(word) = rest.next() {
@@ -245,7 +337,7 @@ fn divide(words: &[OsString]) -> (Vec<OsString>, Found) {
             return (ours, Found::Program(Program::Script(script, take_rest())));
         }
         ours.push(word.clone());
-        if takes_value(word) {
+        if takes_value(word, options) {
             ours.extend(rest.next().cloned());
         }
     }
@@ -264,8 +356,8 @@ fn form(word: &[u8]) -> Option<(&'static str, Make)> {
 }
 
 /// True if the value of the option `word` is the next word, according to clap's own list.
-fn takes_value(word: &OsStr) -> bool {
-    let command = RunOptions::augment_args(clap::Command::new("run"));
+fn takes_value(word: &OsStr, options: Augment) -> bool {
+    let command = options(clap::Command::new("verb"));
     let takes = command.get_arguments().filter(|a| a.get_action().takes_values()).any(|a| {
         let long = a.get_long().map(|l| format!("--{l}"));
         let short = a.get_short().map(|s| format!("-{s}"));
@@ -282,7 +374,7 @@ mod tests {
         let words = ["strandline", "run"].iter().chain(line).map(OsString::from).collect();
         match parse(words)? {
             Command::Run(parsed) => Ok(parsed),
-            Command::Census(_) => panic!("a census came of `run`"),
+            other => panic!("{other:?} came of `run`"),
         }
     }
 
@@ -290,7 +382,7 @@ mod tests {
         let words = ["strandline", "census"].iter().chain(line).map(OsString::from).collect();
         match parse(words)? {
             Command::Census(options) => Ok(options),
-            Command::Run(_) => panic!("a run came of `census`"),
+            other => panic!("{other:?} came of `census`"),
         }
     }
 
@@ -398,6 +490,26 @@ mod tests {
             assert_eq!(code(line), 0);
             let whole = [&["strandline"][..], line].concat();
             assert_eq!(parse(words(&whole)).unwrap_err().exit_code(), 0);
+        }
+    }
+
+    fn remedies(line: &[&str]) -> Result<Command, clap::Error> {
+        parse(words(&[&["strandline", "remedies"], line].concat()))
+    }
+
+    #[test]
+    fn remedies_have_a_process_or_a_program() {
+        for line in [&["4711", "--trim"][..], &["--json", "4711", "--collect"]] {
+            assert!(matches!(remedies(line), Ok(Command::RemedyOf(_))), "{line:?}");
+        }
+        for line in [&["a.py", "--trim"][..], &["--only", "gc,trim", "-c", "4711"], &["--", "4711"]]
+        {
+            assert!(matches!(remedies(line), Ok(Command::Remedies(..))), "{line:?}");
+        }
+        for line in
+            [&[][..], &["4711"], &["--trim"], &["--trim", "a.py"], &["4711", "--trim", "--collect"]]
+        {
+            assert_eq!(remedies(line).unwrap_err().exit_code(), 2, "{line:?}");
         }
     }
 

@@ -9,12 +9,14 @@
 
 mod census;
 mod cli;
+mod control;
 mod elf;
 mod error;
 mod launch;
 mod moments;
 mod output;
 mod progress;
+mod remedies;
 mod run;
 mod shared;
 mod signals;
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().collect()) {
         Ok(cli::Command::Run(options)) => run::run(options),
         Ok(cli::Command::Census(options)) => census::census(&options),
+        Ok(cli::Command::RemedyOf(options)) => control::apply(&options),
+        Ok(cli::Command::Remedies(options, program)) => remedies::measure(&options, &program),
         // Help and version go to stdout with code 0, usage errors to stderr with code 2.
         Err(e) => e.exit(),
     }
