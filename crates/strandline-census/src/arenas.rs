@@ -8,7 +8,7 @@ use strandline_interpreter::{Arena, Block, Blocks, PoolState, NATIVE};
 use crate::chunks::Python;
 use crate::class::{Class, Sums};
 use crate::count::{name_of, Count, Counts};
-use crate::model::{ArenaReport, Pin, SizeClassReport};
+use crate::model::{ArenaReport, Pin, Pinned, SizeClassReport};
 
 /// What was found in one interpreter's arenas.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub struct Found {
     pub pins: Vec<(Pin, Option<u64>)>,
     /// Blocks by size.
     pub sizes: Vec<SizeClassReport>,
+    /// The emptiest of the arenas together.
+    pub pinned: Pinned,
 }
 
 /// What is in one arena.
@@ -159,6 +161,29 @@ fn pins(all: &[OfArena], pythons: &[Python<'_>]) -> Vec<(Pin, Option<u64>)> {
     pins
 }
 
+/// Arenas in which less than one in so many bytes is in use.
+const EMPTY: u64 = 4;
+/// Types named for all of them together.
+const NAMED: usize = 5;
+
+fn pinned(all: &[OfArena], pythons: &[Python<'_>]) -> Pinned {
+    let mut pinned = Pinned::default();
+    let mut what = Counts::default();
+    let is_empty = |r: &ArenaReport| r.live_bytes > 0 && r.live_bytes * EMPTY < r.bytes;
+    for a in all.iter().filter(|a| is_empty(&a.report)) {
+        pinned.arenas += 1;
+        pinned.held_bytes += a.report.resident_bytes.saturating_sub(a.report.live_bytes);
+        pinned.blocks += a.report.live_blocks;
+        pinned.bytes += a.report.live_bytes;
+        what.add_all(&a.live);
+        what.add_all(&a.dead);
+    }
+    pinned.types = what.report(pythons);
+    pinned.types.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));
+    pinned.types.truncate(NAMED);
+    pinned
+}
+
 fn size_classes(blocks: &Blocks<'_>, sizes: &mut Vec<SizeClassReport>) {
     for pool in blocks.arenas().iter().flat_map(|a| &a.pools) {
         if pool.state != PoolState::Used {
@@ -196,5 +221,6 @@ pub fn count(image: &Image, pythons: &[Python<'_>]) -> Found {
         found.arenas.push(a.report.clone());
     }
     found.pins = pins(&all, pythons);
+    found.pinned = pinned(&all, pythons);
     found
 }

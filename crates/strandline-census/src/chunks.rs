@@ -95,6 +95,11 @@ impl<'a> Chunks<'a> {
         self.malloc.heaps.iter().zip(self.heaps.iter().map(Vec::as_slice))
     }
 
+    /// What the chunks with mappings of their own hold, in malloc's order.
+    pub fn mmapped(&self) -> &[AtomicU32] {
+        &self.mmapped
+    }
+
     /// Chunks that hold an object, or what an object holds.
     pub fn used(&self) -> impl Iterator<Item = (Chunk, Block)> + '_ {
         self.all().map(|(chunk, cell)| (chunk, Block::unpack(cell.load(Relaxed))))

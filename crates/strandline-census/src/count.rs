@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
-use strandline_interpreter::{TypeId, NATIVE};
+use strandline_interpreter::{TypeId, TypeInfo, NATIVE};
 
 use crate::chunks::Python;
 use crate::model::TypeReport;
@@ -97,6 +97,11 @@ const OF_CODE: [&str; 16] = [
     "wrapper_descriptor",
 ];
 
+/// True if the type's objects are code, functions, modules, types and the like.
+pub fn is_of_code(info: &TypeInfo) -> bool {
+    info.is_metaclass() || OF_CODE.contains(&info.name.as_str())
+}
+
 impl Counts {
     /// Bytes of code, functions, modules and types, with what they hold: the interpreter's own and
     /// those of all that was imported. Their names, constants and the dicts of modules are counted
@@ -106,7 +111,7 @@ impl Counts {
         let is_code = |id: TypeId| {
             lists.iter().any(|(base, list)| {
                 let info = id.checked_sub(*base).and_then(|i| list.get(i as usize));
-                info.is_some_and(|i| i.is_metaclass() || OF_CODE.contains(&i.name.as_str()))
+                info.is_some_and(is_of_code)
             })
         };
         self.iter().filter(|(id, _)| is_code(*id)).map(|(_, c)| c.bytes + c.buffers).sum()

@@ -7,24 +7,30 @@
 
 mod arenas;
 mod attributes;
+mod c_code;
 mod chunks;
 mod class;
 mod count;
 mod free_threaded;
 mod functions;
 mod heaps;
+mod holders;
 mod int_blocks;
 mod mappings;
+mod marking;
 mod model;
 mod names;
 mod owners;
 mod paths;
 mod profiler;
+mod returns;
 mod take;
+mod users;
 
 pub use class::{Class, Group, Sums};
 pub use model::{
-    AllocatorReport, ArenaReport, Census, ClassReport, HeapReport, InterpreterReport, LargeReport,
-    MallocReport, Pin, SizeClassReport, TypeReport, SCHEMA,
+    AllocatorReport, ArenaReport, Census, ChunkReport, ClassReport, GarbageReport, HeapReport,
+    HolderReport, InterpreterReport, LargeReport, MallocReport, MappingReport, Pin, Pinned,
+    Returns, SizeClassReport, TypeReport, SCHEMA,
 };
 pub use take::{take, Options};

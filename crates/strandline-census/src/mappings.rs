@@ -5,6 +5,7 @@ use strandline_image::{Image, Mapping, Thread, PAGE};
 use strandline_interpreter::{module_data, words, ModuleData};
 
 use crate::class::{Class, Sums};
+use crate::model::MappingReport;
 
 /// Ranges of addresses that were counted already, by address, without overlap.
 pub struct Claimed(Vec<(u64, u64)>);
@@ -79,13 +80,27 @@ pub struct Rest<'a> {
     claimed: &'a Claimed,
     sums: Sums,
     frames: Vec<(u64, u64)>,
+    mapped: Vec<MappingReport>,
+}
+
+/// Files and mappings that are listed.
+const LISTED: usize = 10;
+
+/// What was found outside of arenas and heaps.
+pub struct Found {
+    /// Resident bytes by class.
+    pub sums: Sums,
+    /// Where frames are: address and bytes.
+    pub frames: Vec<(u64, u64)>,
+    /// Files and mappings that take most.
+    pub mapped: Vec<MappingReport>,
 }
 
 impl<'a> Rest<'a> {
-    /// Resident bytes by class of what isn't in `claimed`, and where frames are: address and
-    /// bytes.
-    pub fn count(image: &'a Image, claimed: &'a Claimed) -> (Sums, Vec<(u64, u64)>) {
-        let mut rest = Rest { image, claimed, sums: Sums::default(), frames: Vec::new() };
+    /// Counts what isn't in `claimed`.
+    pub fn count(image: &'a Image, claimed: &'a Claimed) -> Found {
+        let (sums, frames, mapped) = (Sums::default(), Vec::new(), Vec::new());
+        let mut rest = Rest { image, claimed, sums, frames, mapped };
         let modules = modules(image);
         let data = module_data(image);
         let mut previous: Option<&Mapping> = None;
@@ -95,10 +110,35 @@ impl<'a> Rest<'a> {
                 Some(p) if !p.read && !p.write && p.is_anonymous() => Before::Guard,
                 _ => Before::Nothing,
             };
+            let counted = rest.sums;
             rest.mapping(m, before, &modules, &data);
+            rest.list(m, &counted);
             previous = Some(m);
         }
-        (rest.sums, rest.frames)
+        let Rest { sums, frames, mut mapped, .. } = rest;
+        mapped.sort_by(|a, b| {
+            b.bytes.cmp(&a.bytes).then_with(|| (&a.path, &a.class).cmp(&(&b.path, &b.class)))
+        });
+        mapped.truncate(LISTED);
+        Found { sums, frames, mapped }
+    }
+
+    /// Notes what was added to the sums for `m` since `counted`.
+    fn list(&mut self, m: &Mapping, counted: &Sums) {
+        for class in Class::ALL {
+            let bytes = self.sums.get(class) - counted.get(class);
+            let (path, name) = (m.path.as_str(), class.name());
+            if bytes == 0 {
+                continue;
+            }
+            match self.mapped.iter_mut().find(|r| r.path == path && r.class == name) {
+                Some(known) => known.bytes += bytes,
+                None => {
+                    let (path, class) = (path.to_owned(), name.to_owned());
+                    self.mapped.push(MappingReport { path, class, bytes });
+                }
+            }
+        }
     }
 
     fn add(&mut self, class: Class, from: u64, to: u64) {

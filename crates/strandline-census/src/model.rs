@@ -64,6 +64,31 @@ pub struct Census {
     /// Its heaps, those with most free bytes first, twenty at most.
     #[serde(default)]
     pub heaps: Vec<HeapReport>,
+    /// What would come back to the system, and by what.
+    #[serde(default)]
+    pub returns: Returns,
+    /// Objects that nothing can reach and that wait for the collector; `None` if it wasn't looked
+    /// for them, or not all memory could be read.
+    #[serde(default)]
+    pub garbage: Option<GarbageReport>,
+    /// The objects that hold most of what is live; empty if it wasn't looked for them.
+    #[serde(default)]
+    pub holders: Vec<HolderReport>,
+    /// The arenas that little keeps from going back, taken together.
+    #[serde(default)]
+    pub pinned: Pinned,
+    /// Chunks of malloc that C code holds, by size, those that take most.
+    #[serde(default)]
+    pub c_chunks: Vec<ChunkReport>,
+    /// Files and mappings outside of arenas and heaps that take most.
+    #[serde(default)]
+    pub mappings: Vec<MappingReport>,
+    /// CPU time that it had used until then, milliseconds; `None` for a core file.
+    #[serde(default)]
+    pub cpu_ms: Option<u64>,
+    /// The most that was ever resident (`VmHWM`), bytes; `None` for a core file.
+    #[serde(default)]
+    pub peak_rss_bytes: Option<u64>,
     /// Allocators other than glibc's and CPython's that the process has loaded.
     pub other_allocators: Vec<AllocatorReport>,
     /// What was read and can't be right, in words.
@@ -189,6 +214,15 @@ pub struct MallocReport {
     pub mmap_threshold_bytes: Option<u64>,
     /// Size of the free end from which it goes back to the system, as it is now, bytes.
     pub trim_threshold_bytes: Option<u64>,
+    /// Whether both still follow what the program frees; `None` if unknown.
+    #[serde(default)]
+    pub thresholds_move: Option<bool>,
+    /// Resident bytes of freed chunks in the arenas of threads, caches left out: holes.
+    #[serde(default)]
+    pub thread_holes_bytes: u64,
+    /// The same: free ends of heaps.
+    #[serde(default)]
+    pub thread_tops_bytes: u64,
 }
 
 /// A heap of glibc's malloc.
@@ -209,6 +243,97 @@ pub struct HeapReport {
     /// The last chunk in use: while it is there, the heap's end can't go below it. Without a
     /// `type_name` it is C code's.
     pub last: Option<LargeReport>,
+}
+
+/// Bytes of RSS that would come back, each by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returns {
+    /// malloc_trim(0).
+    pub malloc_trim_bytes: u64,
+    /// Giving back the pages of free pools (3.10 and later).
+    pub pool_trim_bytes: u64,
+    /// gc.collect(); `None` if it wasn't looked for garbage.
+    pub collect_bytes: Option<u64>,
+    /// gc.collect(), then malloc_trim(0).
+    pub collect_and_trim_bytes: Option<u64>,
+    /// A low and fixed trim threshold from the start, an estimate.
+    pub low_threshold_bytes: u64,
+    /// Small objects from malloc, and malloc_trim(0): an estimate, of the arenas alone.
+    pub without_pymalloc_bytes: u64,
+}
+
+/// An object, and what would go with it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct HolderReport {
+    /// Who refers to it: the path from a root down, as in [`Pin`].
+    pub path: String,
+    /// Its type.
+    pub type_name: String,
+    /// Bytes that can be reached through it only, its own included, as allocated.
+    pub bytes: u64,
+    /// Objects of these.
+    pub count: u64,
+    /// By type, most bytes first, a few of them.
+    pub types: Vec<TypeReport>,
+    /// The path starts at a module: it stays when every function has returned.
+    pub is_lasting: bool,
+    /// The path starts at a function that runs.
+    pub is_running: bool,
+    /// Part of its values that stand in memory in the order in which they were put in: about half
+    /// where values are replaced again and again. `None` if it isn't known.
+    pub in_order: Option<f64>,
+    /// Functions that work with a global or an attribute of this name, a few of them.
+    pub functions: Vec<String>,
+    /// One of the functions that do takes something out of something.
+    pub takes_out: bool,
+}
+
+/// Arenas less than a quarter full.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pinned {
+    /// Their number.
+    pub arenas: u64,
+    /// Resident bytes in them that aren't in use.
+    pub held_bytes: u64,
+    /// Blocks in use in them.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What these are, most blocks first, a few of them.
+    pub types: Vec<TypeReport>,
+}
+
+/// Chunks of one size.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChunkReport {
+    /// Size of the chunk, its head included, bytes.
+    pub chunk_bytes: u64,
+    /// Chunks.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What is resident of a file or of mappings of one name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct MappingReport {
+    /// Path or name; empty for anonymous ones.
+    pub path: String,
+    /// Name of the class that it is counted in.
+    pub class: String,
+    /// Resident bytes.
+    pub bytes: u64,
+}
+
+/// Objects that wait for the collector.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct GarbageReport {
+    /// Bytes of the objects and of what they hold, at least.
+    pub bytes: u64,
+    /// Objects.
+    pub count: u64,
+    /// By type, most bytes first.
+    pub types: Vec<TypeReport>,
 }
 
 /// Another allocator. What it keeps is in other classes, or not named.

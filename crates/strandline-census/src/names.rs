@@ -46,6 +46,11 @@ impl<'a> Names<'a> {
         }
     }
 
+    /// True if its objects are what an `import` makes, see [`crate::count`].
+    pub fn is_of_code(&self, id: TypeId) -> bool {
+        self.info(id).is_some_and(crate::count::is_of_code)
+    }
+
     /// Bytes in front of its objects.
     pub fn front(&self, id: TypeId) -> u64 {
         self.info(id).map_or(0, |info| info.front)

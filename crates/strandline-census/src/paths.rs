@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use strandline_interpreter::{module_data, values, words, Block, TypeId};
 
+use crate::chunks::{Chunks, Python};
 use crate::functions::{Functions, Slot};
 use crate::names::Names;
 use crate::owners::Search;
@@ -23,7 +24,7 @@ const OB_SIZE: u64 = 16;
 const SEARCHED: usize = 64 << 20;
 
 /// Something in memory: an object or a buffer, by the address of its block or chunk.
-type Thing = u64;
+pub type Thing = u64;
 
 /// A pointer that was found: where in which thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +56,26 @@ enum Root {
     Stack,
     /// Static memory of the interpreter or a library.
     Static,
+}
+
+/// A way from a root down to a thing.
+#[derive(Debug, Clone)]
+pub struct Path {
+    /// Each thing, and the offset of the pointer to the next one in it.
+    steps: Vec<(Thing, Option<u64>)>,
+    root: Option<Root>,
+}
+
+impl Path {
+    /// True if the root stays when all functions that run have ended.
+    pub fn is_lasting(&self) -> bool {
+        self.root == Some(Root::Module)
+    }
+
+    /// True if the root is a function that runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.root, Some(Root::Running(_) | Root::Frame | Root::Stack))
+    }
 }
 
 /// Kinds of roots, see [`Root::kind`].
@@ -101,6 +122,26 @@ impl<'a> Paths<'a> {
         }
         let names = Names::new(search.image, search.pythons);
         Paths { search, names, functions, stacks: ranges }
+    }
+
+    /// Types by name.
+    pub fn names(&self) -> &Names<'a> {
+        &self.names
+    }
+
+    /// The interpreters.
+    pub fn pythons(&self) -> &'a [Python<'a>] {
+        self.search.pythons
+    }
+
+    /// malloc's chunks.
+    pub fn chunks(&self) -> &'a Chunks<'a> {
+        self.search.chunks
+    }
+
+    /// The functions that run.
+    pub fn functions(&self) -> &Functions<'a> {
+        &self.functions
     }
 
     fn place(&self, address: u64) -> Option<Place> {
@@ -231,9 +272,9 @@ impl<'a> Paths<'a> {
         roots
     }
 
-    /// A path to each of `objects` (addresses inside of their blocks), as text; `None` where
-    /// nobody was found within the levels that are searched.
-    pub fn find(&self, objects: &[u64]) -> Vec<Option<String>> {
+    /// A path to each of `objects` (addresses inside of their blocks); `None` where nobody was
+    /// found within the levels that are searched.
+    pub fn find(&self, objects: &[u64]) -> Vec<Option<Path>> {
         let places: Vec<Option<Place>> = objects.iter().map(|&o| self.place(o)).collect();
         let mut above: HashMap<Thing, Vec<Held>> = HashMap::new();
         let mut roots: HashMap<Thing, Root> = HashMap::new();
@@ -289,11 +330,31 @@ impl<'a> Paths<'a> {
                 break;
             }
         }
-        let text = |p: &Place| {
-            let path = ROOTS.into_iter().find_map(|k| self.shortest(p.thing, &above, &roots, k))?;
-            Some(self.text(&path, &roots, p))
+        let path = |p: &Place| {
+            let steps =
+                ROOTS.into_iter().find_map(|k| self.shortest(p.thing, &above, &roots, k))?;
+            let root = steps.first().and_then(|(thing, _)| roots.get(thing)).copied();
+            Some(Path { steps, root })
         };
-        places.iter().map(|p| p.as_ref().and_then(text)).collect()
+        places.iter().map(|p| p.as_ref().and_then(path)).collect()
+    }
+
+    /// The path in Python's own words, up to its end.
+    pub fn text(&self, path: &Path) -> String {
+        self.text_to(path, path.steps.len().saturating_sub(1))
+    }
+
+    /// The objects on the path, the root first, each with its number for `text_to` and its type.
+    pub fn objects<'p>(
+        &'p self,
+        path: &'p Path,
+    ) -> impl Iterator<Item = (usize, Thing, TypeId)> + 'p {
+        path.steps.iter().enumerate().filter_map(|(i, &(thing, _))| {
+            match self.place(thing)?.block {
+                Block::Object(id) => Some((i, thing, id)),
+                _ => None,
+            }
+        })
     }
 
     /// True if this may be a link of a list of free blocks, from before both were allocated: the
@@ -381,16 +442,13 @@ impl<'a> Paths<'a> {
         len.is_some_and(|len| item / 8 < len)
     }
 
-    /// The path in Python's own words.
-    fn text(
-        &self,
-        path: &[(Thing, Option<u64>)],
-        roots: &HashMap<Thing, Root>,
-        end: &Place,
-    ) -> String {
-        let root = path.first().and_then(|(thing, _)| roots.get(thing));
+    /// The path in Python's own words, up to its step `last`.
+    pub fn text_to(&self, path: &Path, last: usize) -> String {
+        let root = path.root;
+        let path = path.steps.get(..=last).unwrap_or(&path.steps);
+        let Some(&(end, _)) = path.last() else { return String::new() };
         let mut text = match root {
-            Some(Root::Running(slot)) => self.functions.text(*slot),
+            Some(Root::Running(slot)) => self.functions.text(slot),
             Some(Root::Stack | Root::Frame) => "a running function".to_owned(),
             Some(Root::Static) => "the interpreter".to_owned(),
             Some(Root::Module) | None => String::new(),
@@ -416,7 +474,7 @@ impl<'a> Paths<'a> {
                     }
                     let holds_items = matches!(name.as_str(), "dict" | "list" | "set" | "deque");
                     let inline = name == "dict" && !self.is_buffer(path.get(i + 1));
-                    if thing == end.thing {
+                    if thing == end {
                         text.push_str(&format!(" → {name}"));
                     } else if let (true, Some(at)) = (inline, offset) {
                         // A small dict of 2.7 has its table in itself.
@@ -430,7 +488,7 @@ impl<'a> Paths<'a> {
                         text.push_str(&format!(" → {name}"));
                     }
                     // What it holds: an attribute that has a name, or the dict of them.
-                    let plain = !holds_items && name != "tuple" && thing != end.thing;
+                    let plain = !holds_items && name != "tuple" && thing != end;
                     let held = offset.filter(|_| plain);
                     let attribute = held.and_then(|at| self.names.attribute_in(id, at));
                     if let Some(attribute) = &attribute {
@@ -441,7 +499,7 @@ impl<'a> Paths<'a> {
                         None => attributes && name == "dict" && !inline,
                     };
                 }
-                Block::Owned(id) if thing == end.thing => {
+                Block::Owned(id) if thing == end => {
                     let last = format!(" → {}", self.names.of(id));
                     if !text.ends_with(&last) {
                         text.push_str(&last);

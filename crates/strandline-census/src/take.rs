@@ -5,17 +5,20 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use strandline_image::{Image, Mapping, Source, Usage};
 use strandline_interpreter::{find, Block, Doubts, TypeId, NATIVE};
-use strandline_malloc::{Malloc, State};
+use strandline_malloc::{Heap, Malloc, State};
 
 use crate::arenas;
 use crate::chunks::{Chunks, Python};
 use crate::class::{Class, Group, Sums};
 use crate::count::{name_of, Counts};
+use crate::holders::Samples;
 use crate::int_blocks::{IntBlock, IntBlocks};
 use crate::mappings::{Claimed, Rest};
+use crate::marking::Marking;
 use crate::model::*;
 use crate::owners::Search;
-use crate::paths::Paths;
+use crate::paths::{Path, Paths};
+use crate::returns::Prospect;
 
 /// What to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +26,14 @@ pub struct Options {
     /// For how many of the pinning and of the largest objects it is looked for who refers to
     /// them. Each level of the search goes over all memory once.
     pub paths: usize,
+    /// Whether it is looked for garbage and for who holds most, which goes over all that is live
+    /// several times.
+    pub holders: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { paths: 10 }
+        Options { paths: 10, holders: false }
     }
 }
 
@@ -58,18 +64,18 @@ fn largest(chunks: &Chunks<'_>, pythons: &[Python<'_>]) -> Vec<LargeReport> {
     all.into_iter().take(LARGEST).map(report).collect()
 }
 
-/// Looks for who refers to the pins and to the largest objects.
+/// Looks for who refers to the pins and to the largest objects, and to the samples, whose paths are
+/// returned.
 fn name_holders(
     paths: &Paths<'_>,
     most: usize,
     pins: &mut [(Pin, Option<u64>)],
     largest: &mut [LargeReport],
     heaps: &mut [HeapReport],
-) {
-    if most == 0 {
-        return;
-    }
-    let mut wanted = Vec::new();
+    samples: Option<&Samples>,
+) -> Vec<Option<Path>> {
+    let mut wanted: Vec<u64> = samples.into_iter().flat_map(|s| s.addresses()).collect();
+    let sampled = wanted.len();
     let mut places: Vec<&mut Option<String>> = Vec::new();
     for (pin, example) in pins.iter_mut().take(most) {
         if let Some(address) = *example {
@@ -87,9 +93,11 @@ fn name_holders(
             places.push(&mut last.path);
         }
     }
-    for (place, path) in places.into_iter().zip(paths.find(&wanted)) {
-        *place = path;
+    let mut found = paths.find(&wanted);
+    for (place, path) in places.into_iter().zip(found.drain(sampled..)) {
+        *place = path.map(|path| paths.text(&path));
     }
+    found
 }
 
 /// The chunks' bytes by class, and the objects in them.
@@ -141,9 +149,8 @@ fn count_chunks(
         }
         let class = match chunk.state() {
             State::Tcache => Class::MallocThreadCache,
-            State::Fast | State::SmallBin | State::LargeBin | State::Unsorted => Class::MallocBins,
+            state if state.is_hole() => Class::MallocBins,
             State::Top => Class::MallocTop,
-            State::Fencepost => Class::MallocOverhead,
             State::InUse | State::Mmapped => match Block::unpack(cell.load(Relaxed)) {
                 Block::Object(id) => {
                     of.live.object(id, chunk.size());
@@ -159,18 +166,28 @@ fn count_chunks(
                 }
                 _ => Class::MallocInUse,
             },
+            _ => Class::MallocOverhead,
         };
         of.sums.add(class, bytes);
     }
     of
 }
 
-fn malloc_report(malloc: &Malloc) -> Option<MallocReport> {
+fn malloc_report(image: &Image, malloc: &Malloc) -> Option<MallocReport> {
     if malloc.arenas.is_empty() {
         return None;
     }
     let totals = malloc.totals();
+    let is_main = |heap: &Heap| malloc.arenas.get(heap.arena).is_some_and(|arena| arena.main);
+    let of_threads = |which: fn(State) -> bool| {
+        let heaps = malloc.heaps.iter().filter(|heap| !is_main(heap));
+        let chunks = heaps.flat_map(Heap::chunks).filter(|chunk| which(chunk.state()));
+        chunks.map(|chunk| image.resident_bytes(chunk.start(), chunk.end())).sum()
+    };
     Some(MallocReport {
+        thresholds_move: malloc.thresholds.as_ref().map(|t| t.dynamic),
+        thread_holes_bytes: of_threads(State::is_hole),
+        thread_tops_bytes: of_threads(|state| state == State::Top),
         arenas: malloc.arenas.len(),
         mmapped_chunks: totals.hblks as usize,
         mmapped_bytes: totals.hblkhd,
@@ -180,6 +197,23 @@ fn malloc_report(malloc: &Malloc) -> Option<MallocReport> {
         mmap_threshold_bytes: malloc.thresholds.as_ref().map(|t| t.mmap_threshold),
         trim_threshold_bytes: malloc.thresholds.as_ref().map(|t| t.trim_threshold),
     })
+}
+
+/// Whether all memory that may refer to an object was read.
+fn can_tell(image: &Image, pythons: &[Python<'_>]) -> bool {
+    let swapped = image.mappings().iter().filter_map(|m| m.usage.as_ref()).any(|u| u.swap > 0);
+    let left_out = matches!(image.source(), Source::Core { left_out } if *left_out > 0);
+    let read = |p: &Python<'_>| !p.blocks.arenas().is_empty();
+    !swapped && !left_out && !pythons.is_empty() && pythons.iter().all(read)
+}
+
+fn garbage_report(counts: &Counts, pythons: &[Python<'_>]) -> GarbageReport {
+    let types = counts.report(pythons);
+    GarbageReport {
+        bytes: types.iter().map(|t| t.bytes).sum(),
+        count: types.iter().map(|t| t.count).sum(),
+        types,
+    }
 }
 
 /// Takes the census of an image.
@@ -223,13 +257,37 @@ pub fn take(image: &Image, options: &Options) -> Census {
     let mut sums = found.sums;
     sums.add_all(&of_malloc.sums);
     sums.add_all(&without_gil.sums);
-    let (rest, frames) = Rest::count(image, &claimed);
-    sums.add_all(&rest);
+    let rest = Rest::count(image, &claimed);
+    sums.add_all(&rest.sums);
     sums.add_all(&own);
+    let paths = Paths::new(&search, &rest.frames);
+    let marking = (options.holders && can_tell(image, &pythons))
+        .then(|| Marking::new(&search, paths.functions(), &claimed, &rest.frames));
+    let prospect = Prospect {
+        image,
+        pythons: &pythons,
+        malloc: &malloc,
+        chunks: &chunks,
+        int_blocks: &int_blocks,
+    };
+    let returns = prospect.run(marking.is_some());
+    let samples = marking.as_ref().map(|marking| {
+        let mut live = found.live.clone();
+        live.add_all(&of_malloc.live);
+        Samples::take(marking, &paths, &live)
+    });
     let mut largest = largest(&chunks, &pythons);
     let mut heaps = crate::heaps::report(&chunks, &pythons);
-    let paths = Paths::new(&search, &frames);
-    name_holders(&paths, options.paths, &mut found.pins, &mut largest, &mut heaps);
+    let ways = name_holders(
+        &paths,
+        options.paths,
+        &mut found.pins,
+        &mut largest,
+        &mut heaps,
+        samples.as_ref(),
+    );
+    let garbage = marking.as_ref().map(|m| garbage_report(&m.garbage(), &pythons));
+    let holders = marking.as_ref().zip(samples).map(|(m, s)| s.holders(m, &paths, &ways));
     for (live, dead) in [(&of_malloc.live, &of_malloc.dead), (&without_gil.live, &without_gil.dead)]
     {
         found.live.add_all(live);
@@ -303,8 +361,16 @@ pub fn take(image: &Image, options: &Options) -> Census {
         arenas: found.arenas,
         pins: found.pins.into_iter().map(|(pin, _)| pin).collect(),
         largest,
-        malloc: malloc_report(&malloc),
+        malloc: malloc_report(image, &malloc),
         heaps,
+        returns,
+        garbage,
+        holders: holders.unwrap_or_default(),
+        pinned: found.pinned,
+        c_chunks: crate::c_code::report(&chunks, &int_blocks),
+        mappings: rest.mapped,
+        cpu_ms: image.facts().cpu_ms,
+        peak_rss_bytes: image.facts().peak_rss_bytes,
         other_allocators: malloc
             .others
             .iter()

@@ -345,6 +345,8 @@ fn code(table: &Table<'_>, groups: &Groups, base: &Code) -> Result<Code, DebugOf
         )?),
         flags: base.flags.filter(|_| front),
         consts: base.consts.filter(|_| front),
+        names: base.names.filter(|_| front),
+        delete_subscr: base.delete_subscr,
         extra: base.extra.filter(|_| back),
         zombieframe: base.zombieframe,
         monitoring: base.monitoring.filter(|_| back),

@@ -310,6 +310,10 @@ pub struct Code {
     pub flags: Option<u16>,
     /// `co_consts`: pointer to a tuple.
     pub consts: Option<u16>,
+    /// `co_names`: pointer to a tuple of the global and attribute names that the code uses.
+    pub names: Option<u16>,
+    /// The instruction `DELETE_SUBSCR` (Include/opcode.h, Include/opcode_ids.h): `del a[b]`.
+    pub delete_subscr: u8,
     /// `co_extra`: pointer, null if unused; 3.6 and later.
     pub extra: Option<u16>,
     /// `co_zombieframe`: pointer to a frame kept for reuse, may be null; up to 3.10.

@@ -136,6 +136,10 @@ if has("code.flags"):
     same("code.flags", i32(at + off("code.flags")), code.co_flags)
 if has("code.consts"):
     same("code.consts", u64(at + off("code.consts")), id(code.co_consts))
+if has("code.names"):
+    same("code.names", u64(at + off("code.names")), id(code.co_names))
+import opcode
+same("code.delete_subscr", off("code.delete_subscr"), opcode.opmap["DELETE_SUBSCR"])
 basic = type(code).__basicsize__
 if has("code.object"):
     same("code.object", u64(at + off("code.object")), id(code.co_code))

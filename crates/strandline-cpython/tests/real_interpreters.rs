@@ -170,6 +170,8 @@ fn code(f: &mut Facts, c: &Code) {
     f.opt("code.inline", inline);
     f.opt("code.flags", c.flags);
     f.opt("code.consts", c.consts);
+    f.opt("code.names", c.names);
+    f.put("code.delete_subscr", c.delete_subscr);
     f.opt("code.extra", c.extra);
     f.opt("code.zombieframe", c.zombieframe);
     f.opt("code.monitoring", c.monitoring);

@@ -83,6 +83,8 @@ pub fn from_core(core: &Path, exe: Option<&Path>) -> Result<Image, Error> {
             .filter(|c| !c.is_empty())
             .collect(),
         page_table_bytes: None,
+        peak_rss_bytes: None,
+        cpu_ms: None,
         copied_to_disk: false,
     };
     let source = Source::Core { left_out };

@@ -69,6 +69,10 @@ pub struct Facts {
     pub command_line: Vec<String>,
     /// Page tables, bytes.
     pub page_table_bytes: Option<u64>,
+    /// The most that was ever resident (`VmHWM` of /proc/PID/status), bytes.
+    pub peak_rss_bytes: Option<u64>,
+    /// CPU time that it had used (`utime` and `stime` of /proc/PID/stat), milliseconds.
+    pub cpu_ms: Option<u64>,
     /// The copy didn't fit into the memory that was free, and is in a file.
     pub copied_to_disk: bool,
 }

@@ -149,8 +149,10 @@ pub fn capture(pid: i32, options: &Options) -> Result<Image, Error> {
 
 fn facts(pid: i32) -> Facts {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmPTE:"));
-    let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+    let amount = |name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(name));
+        line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).map(|kib| kib * 1024)
+    };
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = words.strip_suffix(b"\0").unwrap_or(&words);
     Facts {
@@ -162,9 +164,21 @@ fn facts(pid: i32) -> Facts {
             .filter(|_| !words.is_empty())
             .map(|word| String::from_utf8_lossy(word).into_owned())
             .collect(),
-        page_table_bytes: kib.map(|kib| kib * 1024),
+        page_table_bytes: amount("VmPTE:"),
+        peak_rss_bytes: amount("VmHWM:"),
+        cpu_ms: cpu_ms(pid),
         copied_to_disk: false,
     }
+}
+
+/// Fact: proc_pid_stat(5): the name, in parentheses, may hold anything; fields 14 and 15 are in
+/// ticks of 10 ms (`USER_HZ`, x86-64).
+fn cpu_ms(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after = stat.get(stat.rfind(')')? + 1..)?;
+    let mut fields = after.split_ascii_whitespace().skip(11);
+    let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
+    Some((user + system) * 10)
 }
 
 /// Reads what wasn't copied from the files that are mapped, never from the process.

@@ -39,7 +39,9 @@ const OWNED: u32 = 3 << KIND;
 const INSIDE: u32 = 1 << 29;
 /// Set in OWNED: what points to it may do so from memory that it doesn't use any more.
 const WEAK: u32 = 1 << 28;
-const ID: u32 = WEAK - 1;
+/// Lowest bit of the marks, see `Mark`.
+const MARKS: u32 = 1 << 26;
+const ID: u32 = MARKS - 1;
 /// Owner of what no object points to, but a static variable or a stack.
 pub const NATIVE: TypeId = ID;
 
@@ -61,7 +63,7 @@ impl Block {
             (OBJECT, _) => Block::Object(packed & ID),
             (DEAD, _) => Block::Dead(packed & ID),
             (OWNED, _) => Block::Owned(packed & ID),
-            (_, FREE) => Block::Free,
+            (_, packed) if packed & ID == FREE => Block::Free,
             _ => Block::Raw,
         }
     }
@@ -106,6 +108,36 @@ pub fn own(
             Ok(_) => return Change::Instead(old & ID),
             Err(now) => old = now,
         }
+    }
+}
+
+/// What a search from the roots notes of a block in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// It can be reached.
+    Reached = 0,
+    /// It can be reached on ways that don't lead through a certain object.
+    Elsewhere = 1,
+}
+
+impl Mark {
+    const fn bit(self) -> u32 {
+        MARKS << self as u32
+    }
+
+    /// Notes it. False if it was noted before.
+    pub fn set(self, cell: &AtomicU32) -> bool {
+        !self.is_set(cell) && cell.fetch_or(self.bit(), Relaxed) & self.bit() == 0
+    }
+
+    /// Forgets it.
+    pub fn clear(self, cell: &AtomicU32) {
+        cell.fetch_and(!self.bit(), Relaxed);
+    }
+
+    /// Whether it was noted.
+    pub fn is_set(self, cell: &AtomicU32) -> bool {
+        cell.load(Relaxed) & self.bit() != 0
     }
 }
 
@@ -229,6 +261,12 @@ impl<'a> Blocks<'a> {
     /// The block in use that `address` lies in.
     pub fn at(&self, address: u64) -> Option<At> {
         self.at_in(self.arena_at(address)?, address, |_| true)
+    }
+
+    /// The same in the arena `arena_at(address)`.
+    #[inline]
+    pub fn in_arena(&self, arena: usize, address: u64) -> Option<At> {
+        self.at_in(arena, address, |_| true)
     }
 
     /// The block in use that `address` lies in, if its pool has any that isn't an object; in the

@@ -25,7 +25,7 @@ pub mod values;
 mod version;
 
 pub use arenas::{Arena, Pool, PoolState};
-pub use blocks::{own, owner, At, Block, Blocks, Change, NATIVE};
+pub use blocks::{own, owner, At, Block, Blocks, Change, Mark, NATIVE};
 pub use doubt::{Doubt, Doubts};
 pub use find::{find, Interpreter};
 pub use frames::{Frame, Frames};

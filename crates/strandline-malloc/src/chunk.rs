@@ -43,6 +43,11 @@ impl State {
         matches!(self, State::InUse | State::Mmapped)
     }
 
+    /// Freed, and neither in a thread's cache nor at a heap's free end.
+    pub fn is_hole(self) -> bool {
+        matches!(self, State::Fast | State::SmallBin | State::LargeBin | State::Unsorted)
+    }
+
     /// The chunk holds nothing and malloc can hand it out.
     pub fn is_free(self) -> bool {
         !self.is_used() && self != State::Fencepost

@@ -7,14 +7,32 @@ use strandline_census::{take, Census, Options};
 use strandline_image::{capture, from_core, Image};
 use strandline_report::census::{render, render_diff, Show};
 
-use crate::cli::CensusOptions;
+use crate::cli::{CensusOptions, Reading};
 use crate::error::{Error, OUR_FAILURE};
 use crate::output::Output;
 use crate::progress::Progress;
 
 /// Takes a census, or reads one, and writes what is asked for. The exit code is 0, or 125.
 pub fn census(options: &CensusOptions) -> ExitCode {
-    match report(options) {
+    write_report(options.output.as_deref(), || text(options))
+}
+
+/// Makes a report and writes it to the file, or to stdout. The exit code is 0, or 125.
+pub fn write_report(to: Option<&Path>, make: impl FnOnce() -> Result<String, Error>) -> ExitCode {
+    let report = || {
+        let output = match to {
+            Some(path) => Output::prepare(Some(path))?,
+            None => Output::Stdout,
+        };
+        match make() {
+            Ok(text) => output.write(&text),
+            Err(e) => {
+                output.give_up();
+                Err(e)
+            }
+        }
+    };
+    match report() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             e.print();
@@ -23,19 +41,10 @@ pub fn census(options: &CensusOptions) -> ExitCode {
     }
 }
 
-fn report(options: &CensusOptions) -> Result<(), Error> {
-    let output = match &options.output {
-        Some(path) => Output::prepare(Some(path))?,
-        None => Output::Stdout,
-    };
-    let text = match text(options) {
-        Ok(text) => text,
-        Err(e) => {
-            output.give_up();
-            return Err(e);
-        }
-    };
-    output.write(&text)
+/// A value as JSON with a line's end.
+pub fn to_json(value: &impl serde::Serialize) -> Result<String, Error> {
+    let json = serde_json::to_string_pretty(value);
+    json.map(|text| text + "\n").map_err(|e| Error::Json(e.to_string()))
 }
 
 fn text(options: &CensusOptions) -> Result<String, Error> {
@@ -44,27 +53,33 @@ fn text(options: &CensusOptions) -> Result<String, Error> {
         return Ok(render_diff(&census, &read(later)?, options.types.max(20)));
     }
     if options.json {
-        let json = serde_json::to_string_pretty(&census);
-        return json.map(|text| text + "\n").map_err(|e| Error::Json(e.to_string()));
+        return to_json(&census);
     }
     let show = Show { types: options.types, pins: options.pins, sizes: options.sizes };
     Ok(render(&census, &show))
 }
 
 fn census_of(options: &CensusOptions) -> Result<Census, Error> {
-    let what = Options { paths: options.paths };
+    let what = Options { paths: options.reading.paths, holders: options.holders };
     if let Some(core) = &options.core {
-        let _progress = Progress::start(format!("reading {}", core.display()));
-        return Ok(take(&from_core(core, options.exe.as_deref())?, &what));
+        return of_core(core, options.exe.as_deref(), &what);
     }
     let target = options.target.as_deref().unwrap_or(Path::new(""));
-    match target.to_str().and_then(|text| text.parse::<i32>().ok()) {
-        Some(pid) => {
-            let _progress = Progress::start(format!("reading process {pid}"));
-            take_live(pid, options, &what)
-        }
+    match pid_in(target) {
+        Some(pid) => of_process(pid, &options.reading, &what),
         None => read(target),
     }
+}
+
+/// A process id, if the word is one.
+pub fn pid_in(target: &Path) -> Option<i32> {
+    target.to_str().and_then(|text| text.parse::<i32>().ok())
+}
+
+/// The census of a core file.
+pub fn of_core(core: &Path, exe: Option<&Path>, what: &Options) -> Result<Census, Error> {
+    let _progress = Progress::start(format!("reading {}", core.display()));
+    Ok(take(&from_core(core, exe)?, what))
 }
 
 /// Times that a process is read if it was caught in the middle of a change.
@@ -72,10 +87,11 @@ const TRIES: usize = 3;
 /// Share of RSS without a name from which on it was.
 const TOO_MUCH: f64 = 0.005;
 
-/// The census of a live process. It may stand where its structures don't hold for a moment: then
+/// The census of a live process, with progress. It may stand where its structures don't hold for a moment: then
 /// it is read again. The best of all looks counts, and all of them for how long it stood.
-fn take_live(pid: i32, options: &CensusOptions, what: &Options) -> Result<Census, Error> {
-    let mut best = take(&image_of(pid, options)?, what);
+pub fn of_process(pid: i32, reading: &Reading, what: &Options) -> Result<Census, Error> {
+    let _progress = Progress::start(format!("reading process {pid}"));
+    let mut best = take(&image_of(pid, reading)?, what);
     let bad = |c: &Census| {
         let too_much = c.unnamed_bytes as f64 > c.rss_bytes as f64 * TOO_MUCH;
         (c.doubt_count > 0 || too_much, c.doubt_count, c.unnamed_bytes)
@@ -85,7 +101,7 @@ fn take_live(pid: i32, options: &CensusOptions, what: &Options) -> Result<Census
         if !bad(&best).0 || best.interpreters.is_empty() {
             break;
         }
-        let again = take(&image_of(pid, options)?, what);
+        let again = take(&image_of(pid, reading)?, what);
         stood = stood.zip(again.paused_ns).map(|(a, b)| a + b);
         if bad(&again) < bad(&best) {
             best = again;
@@ -95,17 +111,17 @@ fn take_live(pid: i32, options: &CensusOptions, what: &Options) -> Result<Census
     Ok(best)
 }
 
-fn image_of(pid: i32, options: &CensusOptions) -> Result<Image, Error> {
+fn image_of(pid: i32, reading: &Reading) -> Result<Image, Error> {
     let how = strandline_image::Options {
-        pause: !options.no_pause,
-        memory: options.memory.map(|mib| mib << 20),
+        pause: !reading.no_pause,
+        memory: reading.memory.map(|mib| mib << 20),
         ..Default::default()
     };
     Ok(capture(pid, &how)?)
 }
 
 /// A census that was written with `--json`.
-fn read(path: &Path) -> Result<Census, Error> {
+pub fn read(path: &Path) -> Result<Census, Error> {
     let failed = |reason: String| Error::CensusFile(path.to_owned(), reason);
     let text = std::fs::read_to_string(path).map_err(|e| failed(crate::error::reason(&e)))?;
     let census: Census = serde_json::from_str(&text).map_err(|e| failed(e.to_string()))?;

@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -27,6 +28,9 @@ enum Verb {
     /// Say what every resident byte of a Python process is
     #[command(override_usage = CENSUS_USAGE, after_help = CENSUS_EXAMPLES, version)]
     Census(CensusOptions),
+    /// Say why the memory of a process stays, and what would bring it back
+    #[command(override_usage = EXPLAIN_USAGE, after_help = EXPLAIN_EXAMPLES, version)]
+    Explain(ExplainOptions),
     /// Measure what would give memory back: the same program under each remedy
     #[command(override_usage = REMEDIES_USAGE, after_help = REMEDIES_EXAMPLES, version)]
     Remedies(RemediesOptions),
@@ -46,6 +50,77 @@ Examples:
   strandline census before.json --diff after.json
   strandline census --core core.4711";
 
+const EXPLAIN_USAGE: &str = "strandline explain [OPTIONS] PID
+       strandline explain [OPTIONS] --core FILE [--exe FILE]
+       strandline explain [OPTIONS] FILE.json...";
+
+const EXPLAIN_EXAMPLES: &str = "\
+One look tells what is in use, what waits for the collector and what allocators keep. Two or more
+looks tell what grows from what is used again.
+
+Examples:
+  strandline explain 4711
+  strandline explain 4711 --every 10s --times 3
+  strandline explain --core core.4711
+  strandline explain before.json after.json     censuses that were written with --holders --json";
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainOptions {
+    /// A process, or censuses that were written with --json, the oldest first
+    #[arg(value_name = "PID|FILE", required_unless_present = "core")]
+    pub targets: Vec<PathBuf>,
+    /// Read a core file
+    #[arg(long, value_name = "FILE", conflicts_with = "targets")]
+    pub core: Option<PathBuf>,
+    /// Executable that the core file is of, if it isn't where it was
+    #[arg(long, value_name = "FILE", requires = "core", conflicts_with = "targets")]
+    pub exe: Option<PathBuf>,
+    /// Time between looks: 10s, 500ms, 2m
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub every: Duration,
+    /// Number of looks
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub times: u32,
+    /// How the process is read.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// Write the report to FILE, which must not exist, instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `10s`, `500ms`, `2m`, `1h`; without a unit: seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let unit = match &text[end..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        other => return Err(format!("{other:?} is no unit: ms, s, m or h")),
+    };
+    let number = text[..end].parse::<f64>().map_err(|_| "a time is a number and a unit: 10s")?;
+    Duration::try_from_secs_f64(number * unit).map_err(|e| e.to_string())
+}
+
+/// How a process is read.
+#[derive(Debug, Args)]
+pub struct Reading {
+    /// Never stop the process; what changes while it is read is counted as torn
+    #[arg(long)]
+    pub no_pause: bool,
+    /// Copy the process to disk (TMPDIR, /var/tmp) if it is larger than this [default: 90 % of what is free]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(..1 << 40))]
+    pub memory: Option<u64>,
+    /// For how many of the pinning and of the largest objects to look who refers to them
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub paths: usize,
+}
+
 /// Options of `census`.
 #[derive(Debug, Args)]
 pub struct CensusOptions {
@@ -61,12 +136,12 @@ pub struct CensusOptions {
     /// Show what changed from the census FILE to this one
     #[arg(long, value_name = "FILE")]
     pub diff: Option<PathBuf>,
-    /// Never stop the process; what changes while it is read is counted as torn
+    /// How the process is read.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// Look for the objects that hold most, and for garbage: what `explain` needs
     #[arg(long)]
-    pub no_pause: bool,
-    /// Copy the process to disk (TMPDIR, /var/tmp) if it is larger than this [default: 90 % of what is free]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(..1 << 40))]
-    pub memory: Option<u64>,
+    pub holders: bool,
     /// Write the report to FILE, which must not exist, instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -79,9 +154,6 @@ pub struct CensusOptions {
     /// Number of arenas whose holders are named
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub pins: usize,
-    /// For how many of the pinning and of the largest objects to look who refers to them
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub paths: usize,
     /// Show the blocks of the small-object allocator by size
     #[arg(long)]
     pub sizes: bool,
@@ -209,6 +281,8 @@ pub enum Command {
     Run(Parsed),
     /// `census`
     Census(CensusOptions),
+    /// `explain`
+    Explain(ExplainOptions),
     /// `remedies` of a process
     RemedyOf(RemediesOptions),
     /// `remedies` of a program
@@ -234,6 +308,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Command, clap::Error> {
     };
     match Cli::try_parse_from(ours)?.verb {
         Verb::Census(options) => Ok(Command::Census(options)),
+        Verb::Explain(options) => Ok(Command::Explain(options)),
         Verb::Run(options) => {
             let patterns: usize = options.functions.iter().map(|p| p.len() + 1).sum();
             if patterns > strandline_capture::layout::MAX_PATTERNS {
@@ -490,6 +565,17 @@ mod tests {
             assert_eq!(code(line), 0);
             let whole = [&["strandline"][..], line].concat();
             assert_eq!(parse(words(&whole)).unwrap_err().exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "s", "10x", "-1s", "1e99h"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 

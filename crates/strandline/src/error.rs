@@ -59,6 +59,10 @@ pub enum Error {
     Image(#[from] strandline_image::Error),
     #[error("{}: not a census: {}; give a process id, or a file that `strandline census PID --json` wrote", .0.display(), .1)]
     CensusFile(PathBuf, String),
+    #[error("{}: only one process can be explained at a time; give one process id, or censuses in files", .0.display())]
+    OneProcess(PathBuf),
+    #[error("there is nothing to explain: give a process id, a core file or a census in a file")]
+    NothingToExplain,
     #[error("the report can't be written to stdout: {}; use -o FILE", reason(.0))]
     Stdout(io::Error),
     #[error("the report can't be turned into JSON: {0}; leave out --json for the text")]

@@ -1,5 +1,6 @@
 //! The `strandline` command. `run` starts a program with the agent inside it, waits for it, and
-//! writes the report; `census` reads the memory of a process or core file and says what it is.
+//! writes the report; `census` reads the memory of a process or core file and says what it is;
+//! `explain` says why it stays.
 //!
 //! It parses arguments, finds interpreters, makes the files that it shares with the target, and
 //! passes signals and exit codes through. It knows nothing about memory (that is the agent's
@@ -12,6 +13,7 @@ mod cli;
 mod control;
 mod elf;
 mod error;
+mod explain;
 mod launch;
 mod moments;
 mod output;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().collect()) {
         Ok(cli::Command::Run(options)) => run::run(options),
         Ok(cli::Command::Census(options)) => census::census(&options),
+        Ok(cli::Command::Explain(options)) => explain::explain(&options),
         Ok(cli::Command::RemedyOf(options)) => control::apply(&options),
         Ok(cli::Command::Remedies(options, program)) => remedies::measure(&options, &program),
         // Help and version go to stdout with code 0, usage errors to stderr with code 2.

@@ -118,3 +118,23 @@ pub(crate) fn mib(bytes: i128) -> String {
 fn mib_or_dash<T: Into<i128>>(bytes: Option<T>) -> String {
     bytes.map_or_else(|| "-".to_owned(), |b| mib(b.into()))
 }
+/// `text` in lines of at most `width` columns, all but the first indented by `indent`, the first
+/// as if it stood behind so many.
+pub(crate) fn wrapped(text: &str, indent: usize, width: usize) -> String {
+    let mut out = " ".repeat(indent);
+    let mut column = indent;
+    for (i, word) in text.split_whitespace().enumerate() {
+        let len = word.chars().count();
+        if i > 0 && column + 1 + len > width {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            column = indent;
+        } else if i > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        column += len;
+    }
+    out
+}

@@ -1,0 +1,164 @@
+//! An explanation as text: the verdict first, then the account, what keeps it, and what helps.
+
+use std::fmt::Write;
+
+use strandline_explain::{Cause, Explanation, PinReport, Remedy, Sure};
+
+use crate::text::{mib, printable, shorten, wrapped};
+
+/// Columns of a line.
+const WIDTH: usize = 100;
+/// Causes below this share of RSS are put together.
+const SMALL: f64 = 0.005;
+/// Pins that are shown.
+const PINS: usize = 3;
+/// A remedy that brings less isn't worth a line, bytes.
+const HELP: u64 = 256 << 10;
+/// A pin that holds less isn't shown, bytes.
+const PIN: u64 = 256 << 10;
+
+fn title(out: &mut String, e: &Explanation) {
+    let what = match e.pid {
+        Some(pid) => format!("process {pid}"),
+        None => "core file".to_owned(),
+    };
+    let command = shorten(&printable(&e.command_line.join(" ")), WIDTH - 30);
+    let _ = writeln!(out, "{what}: {command}");
+    let versions: Vec<_> = e
+        .interpreters
+        .iter()
+        .map(|v| format!("CPython {}", v.split(' ').next().unwrap_or_default()))
+        .collect();
+    let found = match versions.is_empty() {
+        true => "no CPython was found in it".to_owned(),
+        false => versions.join(", "),
+    };
+    let looks = match e.looks {
+        1 => "one look".to_owned(),
+        n => {
+            let rss: Vec<_> = e.rss_looks_bytes.iter().map(|&b| mib(b as i128)).collect();
+            format!("{n} looks (RSS {})", shorten(&rss.join(", "), 60))
+        }
+    };
+    let stood = match e.paused_ns {
+        Some(ns) => format!("; stood still for {:.0} ms", ns as f64 / 1e6),
+        None => String::new(),
+    };
+    let _ = writeln!(out, "{found}; {looks}{stood}\n");
+}
+
+fn verdict(out: &mut String, e: &Explanation) {
+    let _ = writeln!(out, "{}", wrapped(&printable(&e.text), 0, WIDTH));
+    let sure = match e.sure {
+        Sure::Measured => "This is counted, not estimated:",
+        Sure::Likely => "This is likely, not certain. It rests on:",
+        Sure::Open => "This is open. What is known:",
+    };
+    let _ = writeln!(out, "\n{sure}");
+    for line in &e.rests_on {
+        let _ = writeln!(out, "  - {}", wrapped(&printable(line), 4, WIDTH).trim_start());
+    }
+}
+
+fn row(out: &mut String, bytes: u64, whole: u64, text: &str) {
+    let share = bytes as f64 * 100.0 / whole.max(1) as f64;
+    let head = format!("{:>14}{share:>7.1} %  ", mib(bytes as i128));
+    let text = wrapped(&printable(text), head.chars().count(), WIDTH);
+    let _ = writeln!(out, "{head}{}", text.trim_start());
+}
+
+fn causes(out: &mut String, e: &Explanation) {
+    let whole = e.rss_bytes;
+    let _ = writeln!(out, "\nWhere the {} of resident memory are", mib(whole as i128));
+    let is_large = |c: &&Cause| c.bytes as f64 >= whole as f64 * SMALL;
+    let (beside, parts): (Vec<&Cause>, Vec<&Cause>) = e.causes.iter().partition(|c| c.overlaps);
+    let (large, small): (Vec<&Cause>, Vec<&Cause>) = parts.into_iter().partition(is_large);
+    for cause in large {
+        row(out, cause.bytes, whole, &cause.text);
+    }
+    let rest: u64 = small.iter().map(|c| c.bytes).sum();
+    if rest > 0 {
+        row(out, rest, whole, &format!("{} smaller causes", small.len()));
+    }
+    for cause in beside.into_iter().filter(is_large) {
+        row(out, cause.bytes, whole, &cause.text);
+    }
+}
+
+fn pins(out: &mut String, e: &Explanation) {
+    let mut shown: Vec<u64> = Vec::new();
+    for pin in e.pins.iter().filter(|pin| pin.held_bytes >= PIN) {
+        if shown.contains(&pin.address) {
+            continue;
+        }
+        if shown.len() == PINS {
+            break;
+        }
+        if shown.is_empty() {
+            let _ = writeln!(out, "\nWhat keeps freed memory from going back, for example");
+        }
+        shown.push(pin.address);
+        let _ = writeln!(out, "  {}", wrapped(&pin_text(pin), 4, WIDTH).trim_start());
+    }
+}
+
+fn pin_text(pin: &PinReport) -> String {
+    let who = match pin.type_name.as_str() {
+        "" => "a block of C code".to_owned(),
+        name => format!("{} × {}", pin.count, printable(name)),
+    };
+    let path = pin
+        .path
+        .as_deref()
+        .map_or_else(String::new, |path| format!(", {}", shorten(&printable(path), WIDTH)));
+    format!(
+        "{} {:#x}: {} bytes ({who}{path}) hold back {}",
+        pin.what,
+        pin.address,
+        pin.bytes,
+        mib(pin.held_bytes as i128)
+    )
+}
+
+fn remedies(out: &mut String, e: &Explanation) {
+    let helps = |r: &&Remedy| r.predicted_bytes.is_none_or(|bytes| bytes >= HELP);
+    let (help, none): (Vec<&Remedy>, Vec<&Remedy>) = e.remedies.iter().partition(helps);
+    let _ = writeln!(
+        out,
+        "\nWhat would bring memory back, each by itself (worked out; strandline remedies measures)"
+    );
+    for r in help {
+        let bytes = match (r.predicted_bytes, r.is_estimate) {
+            (None, _) => "?".to_owned(),
+            (Some(bytes), false) => mib(bytes as i128),
+            (Some(bytes), true) => format!("~{}", mib(bytes as i128)),
+        };
+        let head = format!("{bytes:>14}  {:<18}", r.name);
+        let text = wrapped(&printable(&r.text), head.chars().count(), WIDTH);
+        let _ = writeln!(out, "{head}{}", text.trim_start());
+    }
+    if !none.is_empty() {
+        let names: Vec<_> = none.iter().map(|r| r.name).collect();
+        let head = format!("{:>14}  ", "next to nothing");
+        let text = wrapped(&names.join(", "), head.chars().count(), WIDTH);
+        let _ = writeln!(out, "{head}{}", text.trim_start());
+    }
+}
+
+/// The explanation as text.
+pub fn render(e: &Explanation) -> String {
+    let mut out = String::new();
+    title(&mut out, e);
+    verdict(&mut out, e);
+    causes(&mut out, e);
+    pins(&mut out, e);
+    remedies(&mut out, e);
+    if !e.doubts.is_empty() {
+        let _ =
+            writeln!(out, "\n{} doubts: something was read that can't be right", e.doubts.len());
+        for doubt in e.doubts.iter().take(5) {
+            let _ = writeln!(out, "  {doubt}");
+        }
+    }
+    out
+}

@@ -1,0 +1,64 @@
+//! `strandline explain`, step by step.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use strandline_census::{Census, Options};
+use strandline_explain::explain as explained;
+use strandline_report::explain::render;
+
+use crate::census::{of_core, of_process, pid_in, read, to_json, write_report};
+use crate::cli::ExplainOptions;
+use crate::error::Error;
+
+/// Looks at the target and writes what it comes to. The exit code is 0, or 125.
+pub fn explain(options: &ExplainOptions) -> ExitCode {
+    write_report(options.output.as_deref(), || text(options))
+}
+
+fn text(options: &ExplainOptions) -> Result<String, Error> {
+    let looks = looks(options)?;
+    let Some(explanation) = explained(&looks) else { return Err(Error::NothingToExplain) };
+    if options.json {
+        return to_json(&explanation);
+    }
+    Ok(render(&explanation))
+}
+
+fn looks(options: &ExplainOptions) -> Result<Vec<Census>, Error> {
+    let what = Options { paths: options.reading.paths, holders: true };
+    if let Some(core) = &options.core {
+        return Ok(vec![of_core(core, options.exe.as_deref(), &what)?]);
+    }
+    match options.targets.as_slice() {
+        [one] if pid_in(one).is_some() => live(pid_in(one).unwrap_or(0), options, &what),
+        files => files.iter().map(|file| of_file(file)).collect(),
+    }
+}
+
+/// Looks at a live process as often as is asked for. It may end meanwhile: then what was seen of
+/// it counts.
+fn live(pid: i32, options: &ExplainOptions, what: &Options) -> Result<Vec<Census>, Error> {
+    let mut looks = Vec::new();
+    for number in 0..options.times {
+        if number > 0 {
+            std::thread::sleep(options.every);
+        }
+        match of_process(pid, &options.reading, what) {
+            Ok(look) => looks.push(look),
+            Err(e) if looks.is_empty() => return Err(e),
+            Err(e) => {
+                e.print();
+                break;
+            }
+        }
+    }
+    Ok(looks)
+}
+
+fn of_file(path: &Path) -> Result<Census, Error> {
+    if pid_in(path).is_some() {
+        return Err(Error::OneProcess(path.to_owned()));
+    }
+    read(path)
+}
