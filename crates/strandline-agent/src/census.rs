@@ -122,6 +122,22 @@ pub fn ask(kind: u32, looks: u32) -> i64 {
     }
 }
 
+/// Asks for a census of the end of the line in `slot` (0: of a function's start), `missed` bytes
+/// having moved since the last one without a look. False if there is none.
+pub fn ask_for_line(slot: u32, missed: i64) -> bool {
+    let Some(h) = region::header() else { return false };
+    if !wanted(capture::OPTION_EXPLAIN) {
+        return false;
+    }
+    h.request.slot.store(slot, Relaxed);
+    h.request.missed.store(missed as u64, Relaxed);
+    let answer = ask(capture::CENSUS_LINE, 0);
+    if answer != BUSY {
+        release();
+    }
+    answer >= 0 && answer & 3 == capture::CENSUS_TAKEN as i64
+}
+
 /// Asks for a copy that the strandline process keeps.
 fn ask_and_release(kind: u32, looks: u32) {
     if ask(kind, looks) != BUSY {

@@ -19,6 +19,7 @@ mod chunks;
 mod clock;
 mod counters;
 mod environment;
+mod explain;
 mod fork;
 mod front;
 mod got;

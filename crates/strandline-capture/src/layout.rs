@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 /// First eight bytes of every capture.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
 /// Version of this layout. A reader refuses any other.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Bytes in front of the first region.
 pub const HEADER_BYTES: usize = 64 * 1024;
 /// Distance between two regions. The file is sparse: only touched pages exist.
@@ -46,12 +46,19 @@ pub const OPTION_CENSUS_EXIT: u32 = 8;
 /// [`Header::options`]: the main process asks for a census where its RSS is highest.
 pub const OPTION_CENSUS_PEAK: u32 = 16;
 
+/// [`Header::options`]: the main process asks for a census at the end of lines that moved much
+/// memory.
+pub const OPTION_EXPLAIN: u32 = 1 << 16;
+
 /// [`Request::kind`]: the program called `strandline.census()`.
 pub const CENSUS_CALL: u32 = 1;
 /// [`Request::kind`]: the program is about to exit.
 pub const CENSUS_EXIT: u32 = 2;
 /// [`Request::kind`]: RSS is higher than ever, and may fall from here.
 pub const CENSUS_PEAK: u32 = 3;
+
+/// [`Request::kind`]: the line in [`Request::slot`] has ended.
+pub const CENSUS_LINE: u32 = 4;
 
 /// [`Request::status`]: the answer is a census.
 pub const CENSUS_TAKEN: u32 = 1;
@@ -119,6 +126,12 @@ pub struct Request {
     pub status: AtomicU32,
     /// Descriptor of the answer's text in the strandline process: JSON, or why there is none.
     pub descriptor: AtomicU32,
+    /// `CENSUS_LINE`: index into [`Region::slots`]; 0: a profiled function was entered.
+    pub slot: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
+    /// `CENSUS_LINE`: bytes that lines without a census moved since the last one, at least.
+    pub missed: AtomicU64,
 }
 
 /// First two words of [`OwnMaps`], by which a reader of the process's memory finds it.

@@ -180,8 +180,8 @@ impl<'a> Marking<'a> {
 
     /// Calls `each` with all that the thing holds.
     fn held_by(&self, thing: Thing<'a>, mut each: impl FnMut(Thing<'a>)) {
-        let Some(bytes) = self.search.image.slice(thing.start, thing.len as usize) else { return };
-        let mut look = |from: usize, to: usize, weak: Option<usize>| {
+        let image = self.search.image;
+        let mut look = |bytes: &[u8], from: usize, to: usize, weak: Option<usize>| {
             for (at, word) in words(from as u64, bytes.get(from..to).unwrap_or_default()) {
                 if weak != Some(at as usize) {
                     if let Some(to) = self.target(word).filter(|to| to.start != thing.start) {
@@ -193,13 +193,19 @@ impl<'a> Marking<'a> {
         match thing.block() {
             Block::Object(id) => {
                 let Some((t, rule)) = self.rule(id) else { return };
+                let bytes = image.prefix(thing.start, thing.len as usize).unwrap_or_default();
                 if !rule.is_value {
-                    look(0, rule.head, None);
-                    look(rule.front + 8, t.extent(bytes), rule.weak);
+                    look(bytes, 0, rule.head, None);
+                    look(bytes, rule.front + 8, t.extent(bytes), rule.weak);
                 }
             }
             Block::Owned(id) if self.rule(id).is_some_and(|(_, rule)| rule.is_plain) => {}
-            _ => look(0, bytes.len(), None),
+            // Not all of a buffer need be resident.
+            _ => {
+                for (_, bytes) in image.slices(thing.start, thing.start + thing.len) {
+                    look(bytes, 0, bytes.len(), None);
+                }
+            }
         }
     }
 

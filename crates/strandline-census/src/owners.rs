@@ -188,7 +188,7 @@ impl<'a> Search<'a> {
                 let Block::Object(id) = block else { continue };
                 let Some((t, rule)) = of_type(id) else { continue };
                 let len = chunk.usable().min(rule.to as u64) as usize;
-                if let Some(bytes) = self.image.slice(chunk.user(), len) {
+                if let Some(bytes) = self.image.prefix(chunk.user(), len) {
                     self.object(t, rule, bytes, &mut fresh);
                 }
             }
@@ -217,8 +217,8 @@ impl<'a> Search<'a> {
                         if self.is_last(id) {
                             continue;
                         }
-                        let len = len.min(SEARCHED) as usize;
-                        if let Some(bytes) = self.image.slice(start, len) {
+                        // Not all of it need be resident.
+                        for (_, bytes) in self.image.slices(start, start + len.min(SEARCHED)) {
                             self.scan(bytes, Owner { id, weak, last: false }, &mut found);
                         }
                     }

@@ -21,7 +21,7 @@ const MOST: usize = 4096;
 /// `ob_size` of a variable-sized object (Include/object.h).
 const OB_SIZE: u64 = 16;
 /// Bytes at the start of a chunk that are searched.
-const SEARCHED: usize = 64 << 20;
+const SEARCHED: u64 = 64 << 20;
 
 /// Something in memory: an object or a buffer, by the address of its block or chunk.
 pub type Thing = u64;
@@ -230,11 +230,15 @@ impl<'a> Paths<'a> {
             .map(|part| {
                 let mut found = Vec::new();
                 for &(chunk, block) in part {
-                    let len = (chunk.usable() as usize).min(SEARCHED);
-                    let Some(bytes) = image.slice(chunk.user(), len) else { continue };
-                    for (at, word) in words(0, bytes).filter(|&(_, word)| wanted.may(word)) {
-                        let thing = (chunk.user(), block, bytes);
-                        found.extend(self.wanted_by(thing, at, word, wanted));
+                    let (start, len) = (chunk.user(), chunk.usable().min(SEARCHED));
+                    let Some(head) = image.prefix(start, len as usize) else { continue };
+                    // Not all of a buffer need be resident.
+                    for (from, bytes) in image.slices(start, start + len) {
+                        let words = words(from - start, bytes);
+                        for (at, word) in words.filter(|&(_, word)| wanted.may(word)) {
+                            let thing = (start, block, head);
+                            found.extend(self.wanted_by(thing, at, word, wanted));
+                        }
                     }
                 }
                 found

@@ -29,8 +29,8 @@ pub struct Part {
 /// Where what a line freed is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Account {
-    /// What it freed and didn't use again: `returned_bytes + stranded_bytes`, and what
-    /// `other_bytes` says. With what allocators add to each block.
+    /// What it freed and didn't use again: `returned_bytes + stranded_bytes`. With what allocators
+    /// add to each block: headers, rounding, pools that are given back with their blocks.
     pub freed_bytes: i64,
     /// What it freed, as it had been asked for.
     pub asked_bytes: u64,
@@ -55,9 +55,6 @@ fn is_other(class: Class) -> bool {
         || matches!(class, Class::Stacks | Class::Unnamed)
 }
 
-/// Headers and remainders come and go with blocks.
-const OVERHEAD: [Class; 2] = [Class::PoolOverhead, Class::MallocOverhead];
-
 /// The account of a line between two censuses.
 pub fn account(before: &Census, after: &Census, line: Moment) -> Account {
     let change = |k: Class| class(after, k) as i64 - class(before, k) as i64;
@@ -67,16 +64,11 @@ pub fn account(before: &Census, after: &Census, line: Moment) -> Account {
         .filter(|&k| change(k) != 0)
         .map(|k| Part { name: k.name(), bytes: change(k), text: text(after, k) })
         .collect();
-    let overhead: i64 = OVERHEAD.into_iter().map(change).sum();
-    if overhead != 0 {
-        let text = "headers and remainders of the allocators".to_owned();
-        parts.push(Part { name: "overhead", bytes: overhead, text });
-    }
     parts.sort_by_key(|part| (std::cmp::Reverse(part.bytes), part.name));
     let stranded: i64 = parts.iter().map(|part| part.bytes).sum();
     let other: i64 = Class::ALL.into_iter().filter(|&k| is_other(k)).map(change).sum();
     let returned = (-rss).max(0);
-    let freed = returned + stranded.max(0);
+    let freed = returned + stranded;
     let reused = if line.allocated == 0 { 0 } else { (line.freed as i64 - freed).max(0) as u64 };
     Account {
         freed_bytes: freed,

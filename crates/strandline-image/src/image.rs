@@ -207,6 +207,12 @@ impl Image {
         piece.data().get(at..at.checked_add(len)?)
     }
 
+    /// At most `len` bytes at `address`, as far as they were copied as one piece.
+    pub fn prefix(&self, address: u64, len: usize) -> Option<&[u8]> {
+        let bytes = self.slice_from(address)?;
+        bytes.get(..len.min(bytes.len()))
+    }
+
     /// All copied bytes from `address` to the end of its piece.
     pub fn slice_from(&self, address: u64) -> Option<&[u8]> {
         let after = self.pieces.partition_point(|p| p.start <= address);

@@ -254,6 +254,7 @@ fn line(p: &Process, l: &read::Line) -> Line {
         rest_bytes: (exact && read).then_some(rest),
         occurrences: Some(l.occurrences),
         source: None,
+        account: None,
     }
 }
 

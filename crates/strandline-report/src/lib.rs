@@ -20,7 +20,7 @@ pub mod text;
 
 pub use assemble::Setting;
 pub use model::{
-    Abilities, Exit, FunctionTable, LedgerRow, Line, Moment, ProcessRow, ProcessState, Program,
+    Abilities, Alive, Exit, FunctionTable, LedgerRow, Line, LineLook, Moment, ProcessRow, ProcessState, Program,
     Run, SiteRow, SCHEMA,
 };
 pub use source::{Files, Sources};

@@ -46,6 +46,63 @@ pub struct Moment {
     pub error: Option<String>,
 }
 
+/// One run of a line, with `--explain`: where what it freed is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LineLook {
+    /// The process.
+    #[serde(skip)]
+    pub pid: u32,
+    /// File of the function.
+    #[serde(skip)]
+    pub file: String,
+    /// Its first line.
+    #[serde(skip)]
+    pub first_line: u32,
+    /// The line.
+    #[serde(skip)]
+    pub line: u32,
+    /// The account.
+    #[serde(flatten)]
+    pub account: strandline_explain::Account,
+    /// What other lines moved since the census that this is compared with, at least: the account
+    /// has their part as well.
+    pub missed_bytes: u64,
+    /// Other lines of the function with memory that is in use when the line has ended.
+    pub alive: Vec<Alive>,
+    /// The objects that hold most then.
+    pub holders: Vec<strandline_census::HolderReport>,
+}
+
+/// A line with memory that is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Alive {
+    /// The line.
+    pub line: u32,
+    /// What of its memory is in use.
+    pub in_use_bytes: u64,
+}
+
+impl Run {
+    /// Puts accounts to their lines: of several runs of a line that which stranded most.
+    pub fn add_accounts(&mut self, looks: Vec<LineLook>) {
+        for look in looks {
+            let of_process = |f: &&mut FunctionTable| {
+                self.processes.get(f.process).is_some_and(|p| p.pid == look.pid)
+                    && f.file == look.file
+                    && f.first_line == look.first_line
+            };
+            let Some(function) = self.functions.iter_mut().find(of_process) else { continue };
+            let Some(line) = function.lines.iter_mut().find(|l| l.line == look.line) else {
+                continue;
+            };
+            let stranded = |l: &LineLook| l.account.stranded_bytes;
+            if line.account.as_ref().is_none_or(|known| stranded(known) < stranded(&look)) {
+                line.account = Some(look);
+            }
+        }
+    }
+}
+
 /// How a program ended: one of the two is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Exit {
@@ -171,7 +228,7 @@ pub struct FunctionTable {
 }
 
 /// A source line of a profiled function. All amounts are `None` if it never ran.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[allow(missing_docs)]
 pub struct Line {
     pub line: u32,
@@ -187,6 +244,9 @@ pub struct Line {
     pub rest_bytes: Option<i64>,
     pub occurrences: Option<u64>,
     pub source: Option<String>,
+    /// With `--explain`, for lines that moved much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<LineLook>,
 }
 
 impl Run {

@@ -243,6 +243,9 @@ pub struct RunOptions {
     /// Show every function of the program's own files
     #[arg(long)]
     pub all: bool,
+    /// Say of lines that move 1 MiB or more where what they freed is
+    #[arg(long)]
+    pub explain: bool,
     /// Take a census of the main process when it is about to exit
     #[arg(long)]
     pub census_at_exit: bool,

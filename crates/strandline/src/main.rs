@@ -15,6 +15,7 @@ mod elf;
 mod error;
 mod explain;
 mod launch;
+mod lines;
 mod moments;
 mod output;
 mod progress;

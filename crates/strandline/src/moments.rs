@@ -1,5 +1,5 @@
 //! Censuses of a program while it runs under `strandline run`: at its exit, where its RSS is
-//! highest, and whenever it asks for one.
+//! highest, at the end of lines (`--explain`), and whenever it asks for one.
 //!
 //! The agent asks through the capture's header and stands until it is answered. A thread of this
 //! process waits for that, copies the memory, and answers; what comes at the end of the run is
@@ -16,10 +16,11 @@ use std::thread::JoinHandle;
 use strandline_capture::layout::{self, Header, Request};
 use strandline_census::take;
 use strandline_image::{capture, Image};
-use strandline_report::Moment;
+use strandline_report::{LineLook, Moment};
 
 use crate::cli::RunOptions;
 use crate::error::Error;
+use crate::lines::{Lines, Place};
 use crate::shared;
 
 /// The capture's header, mapped.
@@ -79,6 +80,15 @@ fn wake(word: &AtomicU32) {
 struct Copies {
     exit: Option<Result<Image, Error>>,
     peak: Option<Result<Image, Error>>,
+    lines: Lines,
+}
+
+/// What came of all requests.
+pub struct Heard {
+    /// Censuses that were asked for by options.
+    pub moments: Vec<Moment>,
+    /// Accounts of lines.
+    pub lines: Vec<LineLook>,
 }
 
 /// Waits for requests until it is told to finish.
@@ -97,16 +107,17 @@ impl Listener {
         let mapped = Arc::new(Mapped::new(file)?);
         let done = Arc::new(AtomicBool::new(false));
         let (theirs, finish) = (mapped.clone(), done.clone());
+        let lines = Lines::new(file.try_clone().map_err(Error::SharedMap)?);
         // Signals are for the main thread, which passes them on.
         let thread = crate::signals::held_back(|| {
-            std::thread::Builder::new().spawn(move || listen(&theirs, &finish, &is_ours))
+            std::thread::Builder::new().spawn(move || listen(&theirs, &finish, &is_ours, lines))
         });
         let thread = thread.map_err(Error::SharedMap)?;
         Ok(Listener { mapped, done, thread })
     }
 
     /// Ends it, and makes censuses of what was copied.
-    pub fn finish(self, options: &RunOptions) -> Vec<Moment> {
+    pub fn finish(self, options: &RunOptions) -> Heard {
         self.done.store(true, Release);
         wake(&self.mapped.request().asked);
         let copies = self.thread.join().unwrap_or_default();
@@ -115,7 +126,8 @@ impl Listener {
             ("exit", options.census_at_exit, copies.exit),
         ];
         let wanted = wanted.into_iter().filter(|(_, wanted, _)| *wanted);
-        wanted.map(|(moment, _, copy)| made(moment, copy)).collect()
+        let moments = wanted.map(|(moment, _, copy)| made(moment, copy)).collect();
+        Heard { moments, lines: copies.lines.found() }
     }
 }
 
@@ -133,9 +145,14 @@ fn made(moment: &'static str, copy: Option<Result<Image, Error>>) -> Moment {
     }
 }
 
-fn listen(mapped: &Mapped, finish: &AtomicBool, is_ours: &dyn Fn(u32) -> bool) -> Copies {
+fn listen(
+    mapped: &Mapped,
+    finish: &AtomicBool,
+    is_ours: &dyn Fn(u32) -> bool,
+    lines: Lines,
+) -> Copies {
     let r = mapped.request();
-    let mut copies = Copies::default();
+    let mut copies = Copies { lines, ..Copies::default() };
     let mut seen = 0;
     // The file of the last answer: whoever asks next has read it.
     let mut _answer = None;
@@ -151,7 +168,9 @@ fn listen(mapped: &Mapped, finish: &AtomicBool, is_ours: &dyn Fn(u32) -> bool) -
         seen = asked;
         let (pid, kind) = (r.holder.load(Acquire), r.kind.load(Acquire));
         // Whatever happens here, the program must go on.
-        let answer = catch_unwind(AssertUnwindSafe(|| answer(&mut copies, kind, pid, is_ours)));
+        let place = Place { slot: r.slot.load(Acquire), missed: r.missed.load(Acquire) };
+        let answer =
+            catch_unwind(AssertUnwindSafe(|| answer(&mut copies, kind, (pid, place), is_ours)));
         let (status, file) = answer.unwrap_or((layout::CENSUS_FAILED, None));
         let descriptor = file.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         r.status.store(status, Relaxed);
@@ -159,13 +178,18 @@ fn listen(mapped: &Mapped, finish: &AtomicBool, is_ours: &dyn Fn(u32) -> bool) -
         _answer = file;
         r.answered.store(asked, Release);
         wake(&r.answered);
+        // The program goes on meanwhile; its next request waits, so that there is one copy only.
+        let work = catch_unwind(AssertUnwindSafe(|| copies.lines.work()));
+        if work.is_err() {
+            copies.lines.give_up();
+        }
     }
 }
 
 fn answer(
     copies: &mut Copies,
     kind: u32,
-    pid: u32,
+    (pid, place): (u32, Place),
     is_ours: &dyn Fn(u32) -> bool,
 ) -> (u32, Option<File>) {
     let copied = || match is_ours(pid) {
@@ -184,6 +208,14 @@ fn answer(
             copies.peak = None;
             copies.peak = Some(copied());
         }
+        layout::CENSUS_LINE => match copied() {
+            Ok(image) => copies.lines.copied(pid, place, image),
+            // The next line has nothing to be compared with.
+            Err(_) => {
+                copies.lines.give_up();
+                return (layout::CENSUS_FAILED, None);
+            }
+        },
         _ => {
             let text = copied().and_then(|image| {
                 let census = take(&image, &strandline_census::Options::default());

@@ -86,7 +86,8 @@ fn start(options: &RunOptions, target: &Target) -> Result<(Shared, launch::Runni
         | bit(options.all, layout::OPTION_ALL)
         | bit(!options.functions.is_empty(), layout::OPTION_FUNCTIONS)
         | bit(options.census_at_exit, layout::OPTION_CENSUS_EXIT)
-        | bit(options.census_at_peak, layout::OPTION_CENSUS_PEAK);
+        | bit(options.census_at_peak, layout::OPTION_CENSUS_PEAK)
+        | bit(options.explain, layout::OPTION_EXPLAIN);
     let capture = shared::capture(bits, &options.functions.join("\n"))?;
     let agent = shared::agent()?;
     let (agent_name, capture_name) =
@@ -123,7 +124,9 @@ fn report(options: &RunOptions, main: &Main<'_>, shared: Shared) -> Result<Strin
         alive: &alive,
     };
     let mut run = Run::assemble(&capture, &setting, &Files);
-    run.censuses = shared.listener.finish(options);
+    let heard = shared.listener.finish(options);
+    run.censuses = heard.moments;
+    run.add_accounts(heard.lines);
     if options.json {
         return run.to_json().map_err(|e| Error::Json(e.to_string()));
     }

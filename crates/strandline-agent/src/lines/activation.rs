@@ -11,6 +11,7 @@ use strandline_capture::layout::Slot;
 
 use super::marked::{self, Function};
 use crate::counters;
+use crate::explain;
 use crate::memory;
 use crate::python;
 use crate::region::region;
@@ -174,9 +175,10 @@ fn slot_of(index: u32) -> Option<&'static Slot> {
     region().slots.get(index as usize)
 }
 
-/// The line that runs in `a` ends. Returns the bytes in use now and the memory reading.
+/// The line that runs in `a` ends, and line `next` begins (0: none). Returns the bytes in use now
+/// and the memory reading.
 #[inline(always)]
-fn end_line(a: &mut Activation) -> (i64, rss::Reading) {
+fn end_line(a: &mut Activation, next: u32) -> (i64, rss::Reading) {
     let now = fold();
     let r = rss::reading();
     a.highest = a.highest.max(a.most);
@@ -195,6 +197,11 @@ fn end_line(a: &mut Activation) -> (i64, rss::Reading) {
             note_rss(s, &r);
             if let Some(line) = a.function.line(a.number) {
                 line.noted.set(r.at);
+            }
+            if explain::is_wanted() {
+                let (rss, stranded) = (r.rss - a.rss, r.stranded - a.stranded);
+                let change = explain::Change { rss, stranded, in_use: now - a.in_use };
+                explain::line_ended(a.slot, &change, next != a.number);
             }
         }
     }
@@ -311,6 +318,9 @@ pub fn enter(function: u32, code: usize, frame: usize, entry: Entry) {
     if !stack.push(a) {
         return;
     }
+    if explain::is_wanted() && stack.len.get() == 1 {
+        explain::function_entered();
+    }
     let Some(a) = stack.top() else { return };
     match entry {
         Entry::Resume(number) => begin_line(a, number, false, now, &r),
@@ -346,7 +356,7 @@ pub fn line(function: u32, code: usize, frame: usize, number: u32) {
         },
     };
     sites::note_thread(python::current_tstate());
-    let (now, r) = end_line(top);
+    let (now, r) = end_line(top, number);
     begin_line(top, number, true, now, &r);
 }
 
@@ -371,7 +381,7 @@ fn find(function: u32, code: usize, frame: usize) -> Option<&'static mut Activat
 /// The innermost activation ends.
 fn pop(stack: &Stack) {
     let Some(a) = stack.top() else { return };
-    end_line(a);
+    end_line(a, 0);
     tls().context.set(a.outside);
     let highest = a.highest;
     stack.len.set(stack.len.get() - 1);

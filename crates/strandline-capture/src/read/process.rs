@@ -93,6 +93,8 @@ pub struct Line {
     pub freed: u64,
     /// Asked for while the line ran, and alive.
     pub in_use: u64,
+    /// Its entries in [`crate::layout::Region::slots`].
+    pub slots: Vec<u32>,
 }
 
 /// A profiled function.
@@ -366,6 +368,7 @@ fn functions_of(t: &Tables, doubts: &mut Doubts) -> (Vec<Function>, SlotPlaces) 
         });
         if let Some(l) = f.lines.get_mut(line) {
             add_slot(l, slot);
+            l.slots.push(i as u32);
         }
         if let Some(place) = places.get_mut(i) {
             *place = Some((at, line));

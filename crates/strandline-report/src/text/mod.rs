@@ -1,5 +1,6 @@
 //! The report as text: a table for each profiled function, then a summary for each process.
 
+mod account;
 mod summary;
 mod table;
 
@@ -20,6 +21,7 @@ pub fn render(run: &Run, cwd: Option<&Path>) -> String {
             }
         }
         table::render(&mut out, f, several, cwd);
+        account::render(&mut out, f);
     }
     let idle: Vec<&str> = run.functions.iter().filter(|f| !is_table(f)).map(|f| &*f.name).collect();
     if !idle.is_empty() {

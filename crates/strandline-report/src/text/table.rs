@@ -38,9 +38,17 @@ pub(super) fn render(out: &mut String, f: &FunctionTable, named: bool, cwd: Opti
     }
     let header = format!("{}{GAP}Line Contents", join(&HEADS.map(str::to_owned)));
     out.push_str(&format!("\n{header}\n{}\n", "=".repeat(header.len())));
+    let mut notes = 0;
     for (l, row) in f.lines.iter().zip(&rows) {
         let source = printable(l.source.as_deref().unwrap_or(""));
-        let text = format!("{}{GAP}{source}", join(row));
+        let note = match super::account::is_shown(l) {
+            true => {
+                notes += 1;
+                format!("  [{notes}]")
+            }
+            false => String::new(),
+        };
+        let text = format!("{}{GAP}{source}{note}", join(row));
         out.push_str(text.trim_end());
         out.push('\n');
     }
