@@ -18,8 +18,7 @@ const MOST_OF_LINE: u8 = 3;
 const MOST: u32 = 200;
 
 /// Looks so far, by line.
-static LOOKS: [AtomicU8; capture::MAX_SLOTS] =
-    [const { AtomicU8::new(0) }; capture::MAX_SLOTS];
+static LOOKS: [AtomicU8; capture::MAX_SLOTS] = [const { AtomicU8::new(0) }; capture::MAX_SLOTS];
 /// Looks so far.
 static ALL: AtomicU32 = AtomicU32::new(0);
 /// Bytes that lines without a look moved since the last one, at least.

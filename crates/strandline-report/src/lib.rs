@@ -20,7 +20,7 @@ pub mod text;
 
 pub use assemble::Setting;
 pub use model::{
-    Abilities, Alive, Exit, FunctionTable, LedgerRow, Line, LineLook, Moment, ProcessRow, ProcessState, Program,
-    Run, SiteRow, SCHEMA,
+    Abilities, Alive, Exit, FunctionTable, LedgerRow, Line, LineLook, Moment, ProcessRow,
+    ProcessState, Program, Run, SiteRow, SCHEMA,
 };
 pub use source::{Files, Sources};

@@ -55,10 +55,14 @@ fn note(out: &mut String, number: usize, f: &FunctionTable, line: &Line, look: &
     );
     parts(out, &a.parts);
     if look.missed_bytes > LEAST as u64 {
-        row(out, "", &format!(
+        row(
+            out,
+            "",
+            &format!(
             "(lines that were not looked at moved {} since the look that this is compared with)",
             mib(look.missed_bytes.into())
-        ));
+        ),
+        );
     }
     if a.stranded_bytes >= LEAST {
         row(out, "", advice(&a.parts));
@@ -112,12 +116,18 @@ fn advice(parts: &[Part]) -> &'static str {
 /// What the line didn't free since somebody still refers to it.
 fn alive(out: &mut String, f: &FunctionTable, look: &LineLook) {
     for other in &look.alive {
-        let source = f.lines.iter().find(|l| l.line == other.line).and_then(|l| l.source.as_deref());
-        let source = shorten(&printable(source.unwrap_or("").split('#').next().unwrap_or("").trim()), 40);
-        row(out, &mib(other.in_use_bytes.into()), &format!(
-            "that line {} ({source}) asked for are still in use",
-            other.line
-        ));
+        let source =
+            f.lines.iter().find(|l| l.line == other.line).and_then(|l| l.source.as_deref());
+        let source =
+            shorten(&printable(source.unwrap_or("").split('#').next().unwrap_or("").trim()), 40);
+        row(
+            out,
+            &mib(other.in_use_bytes.into()),
+            &format!(
+                "that line {} ({source}) asked for are still in use: somebody refers to it",
+                other.line
+            ),
+        );
     }
     if look.alive.is_empty() {
         return;
@@ -133,12 +143,16 @@ fn alive(out: &mut String, f: &FunctionTable, look: &LineLook) {
         if types.is_empty() {
             continue;
         }
-        row(out, "", &printable(&format!(
-            "still referenced, not freed: {} by {} ({}), {}",
-            types.join(", "),
-            h.path,
-            h.type_name,
-            mib(h.bytes.into())
-        )));
+        row(
+            out,
+            "",
+            &printable(&format!(
+                "still referenced, not freed: {} by {} ({}), {}",
+                types.join(", "),
+                h.path,
+                h.type_name,
+                mib(h.bytes.into())
+            )),
+        );
     }
 }
