@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use strandline_census::{take, Census, Options};
-use strandline_image::{capture, from_core, Image};
+use strandline_image::{capture, from_core};
 use strandline_report::census::{render, render_diff, Show};
 
 use crate::cli::CensusOptions;
@@ -61,7 +61,12 @@ fn census_of(options: &CensusOptions) -> Result<Census, Error> {
     match target.to_str().and_then(|text| text.parse::<i32>().ok()) {
         Some(pid) => {
             let _progress = Progress::start(format!("reading process {pid}"));
-            take_live(pid, options, &what)
+            let how = strandline_image::Options {
+                pause: !options.no_pause,
+                memory: options.memory.map(|mib| mib << 20),
+                ..Default::default()
+            };
+            take_live(pid, &how, &what)
         }
         None => read(target),
     }
@@ -74,8 +79,12 @@ const TOO_MUCH: f64 = 0.005;
 
 /// The census of a live process. It may stand where its structures don't hold for a moment: then
 /// it is read again. The best of all looks counts, and all of them for how long it stood.
-fn take_live(pid: i32, options: &CensusOptions, what: &Options) -> Result<Census, Error> {
-    let mut best = take(&image_of(pid, options)?, what);
+pub fn take_live(
+    pid: i32,
+    how: &strandline_image::Options,
+    what: &Options,
+) -> Result<Census, Error> {
+    let mut best = take(&capture(pid, how)?, what);
     let bad = |c: &Census| {
         let too_much = c.unnamed_bytes as f64 > c.rss_bytes as f64 * TOO_MUCH;
         (c.doubt_count > 0 || too_much, c.doubt_count, c.unnamed_bytes)
@@ -85,7 +94,7 @@ fn take_live(pid: i32, options: &CensusOptions, what: &Options) -> Result<Census
         if !bad(&best).0 || best.interpreters.is_empty() {
             break;
         }
-        let again = take(&image_of(pid, options)?, what);
+        let again = take(&capture(pid, how)?, what);
         stood = stood.zip(again.paused_ns).map(|(a, b)| a + b);
         if bad(&again) < bad(&best) {
             best = again;
@@ -93,15 +102,6 @@ fn take_live(pid: i32, options: &CensusOptions, what: &Options) -> Result<Census
     }
     best.paused_ns = stood;
     Ok(best)
-}
-
-fn image_of(pid: i32, options: &CensusOptions) -> Result<Image, Error> {
-    let how = strandline_image::Options {
-        pause: !options.no_pause,
-        memory: options.memory.map(|mib| mib << 20),
-        ..Default::default()
-    };
-    Ok(capture(pid, &how)?)
 }
 
 /// A census that was written with `--json`.
