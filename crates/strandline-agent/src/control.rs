@@ -131,15 +131,16 @@ struct Frame {
 }
 
 /// What [`publish`] says: first byte and byte after the last of the interpreter's loop and of the
-/// function that waits for a lock.
-static RANGES: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+/// functions that wait for a lock or a thread.
+static RANGES: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
 
 /// Looks up what the reader has to know. Called once from the constructor.
 pub fn start() {
     let first = |a: &'static symbols::Symbol, b| if a.found() { a } else { b };
     let eval = first(&symbols::EVAL_LOOP, &symbols::EVAL_FRAME_EX).range();
     let lock = first(&symbols::LOCK_TIMED, &symbols::LOCK).range();
-    for (to, value) in RANGES.iter().zip(eval.into_iter().chain(lock)) {
+    let event = symbols::EVENT_TIMED.range();
+    for (to, value) in RANGES.iter().zip([eval, lock, event].into_iter().flatten()) {
         to.store(value, Relaxed);
     }
     publish();
@@ -148,7 +149,7 @@ pub fn start() {
 /// Writes into the region where threads may be sent.
 pub fn publish() {
     let c = &region().head.control;
-    let to = c.eval_loop.iter().chain(&c.lock_wait);
+    let to = c.eval_loop.iter().chain(c.lock_waits.iter().flatten());
     to.zip(&RANGES).for_each(|(to, value)| to.store(value.load(Relaxed), Relaxed));
     let able = [
         &symbols::GIL_ENSURE,

@@ -47,7 +47,7 @@ struct Arena<'a> {
     index: usize,
     /// Address of its first pool.
     first: usize,
-    /// Address behind its last byte.
+    /// Address behind its last pool.
     end: usize,
     /// The next pool to be carved off.
     next: usize,
@@ -98,8 +98,8 @@ impl Array {
             return Err(());
         }
         let first = base.next_multiple_of(pool);
-        let end = base + size;
-        let carvable = (end - first) / pool;
+        let carvable = (base + size - first) / pool;
+        let end = first + carvable * pool;
         let fits = first <= next && next <= end && (next - first) % pool == 0;
         if !fits || total != carvable || free > total {
             return Err(());

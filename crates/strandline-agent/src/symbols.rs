@@ -162,6 +162,8 @@ symbols! {
     LOCK_TIMED c"PyThread_acquire_lock_timed"
     /// `int PyThread_acquire_lock(PyThread_type_lock, int)`: what waits in 2.7
     LOCK c"PyThread_acquire_lock"
+    /// `int PyEvent_WaitTimed(PyEvent *, PyTime_t, int)`: waits for the end of a thread, 3.13+
+    EVENT_TIMED c"PyEvent_WaitTimed"
     /// `PyObject *PyObject_CallFunctionObjArgs(PyObject *, ..., NULL)`
     CALL_OBJ_ARGS c"PyObject_CallFunctionObjArgs"
 }
@@ -170,6 +172,9 @@ impl Symbol {
     /// First byte of the function and byte after the last, as the object file's symbol table says;
     /// zeros if it doesn't.
     pub fn range(&self) -> [u64; 2] {
+        if !self.found() {
+            return [0; 2];
+        }
         let mut info = core::mem::MaybeUninit::<libc::Dl_info>::zeroed();
         let mut entry: *const crate::got::ElfSymbol = core::ptr::null();
         // SAFETY: dladdr1(3) fills both in; the entry is in the loaded object's own table.

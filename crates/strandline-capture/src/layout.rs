@@ -159,8 +159,9 @@ pub struct Control {
     pub trampoline: AtomicU64,
     /// First byte and byte after the last of the interpreter's loop.
     pub eval_loop: [AtomicU64; 2],
-    /// The same of `PyThread_acquire_lock_timed`.
-    pub lock_wait: [AtomicU64; 2],
+    /// The same of the functions that wait for a lock (`threading.Lock`) and, from 3.13, for the
+    /// end of a thread; zeros where there is none.
+    pub lock_waits: [[AtomicU64; 2]; 2],
     /// Where the thread goes on if a signal came in meanwhile, its call having failed with EINTR;
     /// 0: where it was.
     pub on_signal: AtomicU64,

@@ -242,9 +242,10 @@ impl Process {
 
     /// True if the thread waits for one of Python's locks (`threading.Lock`, `Thread.join`), not
     /// for the GIL or for a lock of the C library's: the function that does so, which gives the GIL
-    /// away before, is one of the last that was called.
+    /// away before, is one of the last that were called.
     fn waits_for_lock(&self, r: &libc::user_regs_struct) -> bool {
-        let [start, end] = self.range(offset_of!(Control, lock_wait));
+        let first = offset_of!(Control, lock_waits);
+        let waits = [self.range(first), self.range(first + size_of::<[u64; 2]>())];
         let flags = (libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) as u32;
         if (r.rsi as u32 & !flags) != FUTEX_WAIT_BITSET {
             return false;
@@ -254,7 +255,7 @@ impl Process {
             return false;
         }
         let mut words = bytes.chunks_exact(8).map(|w| w.try_into().map_or(0, u64::from_le_bytes));
-        words.any(|word| (start..end).contains(&word))
+        words.any(|word| waits.iter().any(|&[start, end]| (start..end).contains(&word)))
     }
 
     /// Sends the thread to the trampoline and lets it go.
