@@ -55,8 +55,10 @@ const AGAIN: [i64; 3] = [-512, -513, -514];
 /// ERESTART_RESTARTBLOCK: gone on with by restart_syscall, which knows the time that is left.
 const GO_ON: i64 = -516;
 const EINTR: i64 = -(libc::EINTR as i64);
-/// Bytes of the instruction `syscall`.
-const SYSCALL_BYTES: u64 = 2;
+/// The instruction `syscall`.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+/// How much code in front of where a call returns to is looked at.
+const CODE_BYTES: usize = 20;
 /// FUTEX_WAIT_BITSET without its flags: what waits for semaphores, conditions and the ends of
 /// threads (glibc sysdeps/nptl/futex-internal.c), but never for a lock of malloc's.
 const FUTEX_WAIT_BITSET: u32 = 9;
@@ -206,12 +208,16 @@ impl Process {
             return Ok(None);
         }
         let mut r = thread.registers()?;
-        let call = r.orig_rax as i64;
+        let mut call = r.orig_rax as i64;
         let result = r.rax as i64;
         if call < 0 {
             let [start, end] = self.range(offset_of!(Control, eval_loop));
             let running = thread.tid == self.pid && (start..end).contains(&r.rip);
             return Ok(running.then_some(Way { entry: layout::ENTRY_RUNNING, on_signal: 0, r }));
+        }
+        if call == libc::SYS_restart_syscall && result == GO_ON {
+            // It was interrupted before (by a census, say) and gone on with.
+            call = self.call_before(r.rip).unwrap_or(call);
         }
         let lock = || call == libc::SYS_futex && self.waits_for_lock(&r);
         if !WAITING.contains(&call) && !lock() {
@@ -229,11 +235,25 @@ impl Process {
             return Ok(None);
         }
         if again || result == GO_ON {
-            r.rip -= SYSCALL_BYTES;
+            r.rip -= SYSCALL.len() as u64;
         }
         // The kernel must not do the same once more.
         r.orig_rax = u64::MAX;
         Ok(Some(Way { entry: layout::ENTRY_BLOCKED, on_signal: after, r }))
+    }
+
+    /// Number of the system call that the instruction before `after` makes, as the code says that
+    /// puts it into eax: after a restart the kernel doesn't know it any more.
+    fn call_before(&self, after: u64) -> Option<i64> {
+        let mut code = [0; CODE_BYTES];
+        self.memory.read_exact_at(&mut code, after.checked_sub(CODE_BYTES as u64)?).ok()?;
+        let before = code.strip_suffix(&SYSCALL)?;
+        // `mov eax, imm32`; with 0x41 in front it is r8d.
+        let at = (1..before.len().saturating_sub(4))
+            .rev()
+            .find(|&i| before.get(i) == Some(&0xb8) && before.get(i - 1) != Some(&0x41))?;
+        let number = before.get(at + 1..at + 5)?.try_into().ok()?;
+        Some(i64::from(i32::from_le_bytes(number)))
     }
 
     fn range(&self, offset: usize) -> [u64; 2] {
