@@ -379,6 +379,28 @@ fn a_signal_that_comes_later_is_seen() {
 }
 
 #[test]
+fn a_program_that_holds_the_gil_is_left_alone() {
+    // It takes ten seconds: one interpreter is enough.
+    let newest = pythons().last().map(|p| p.version);
+    each_of(
+        |version| Some(version) == newest,
+        |python| {
+            let source = "import ctypes\n\
+                          say(os.getpid())\n\
+                          start = time.time()\n\
+                          ctypes.PyDLL(None).sleep(13)\n\
+                          say(time.time() - start)\n";
+            let mut program = Running::start(python, source);
+            let ran = remedies(&[&program.pid.to_string(), "--collect"]);
+            let text = "did not come to a safe point";
+            assert!(ran.code == Some(125) && ran.stderr.contains(text), "{ran:?}");
+            assert!(program.line().parse::<f64>().unwrap() > 12.9);
+            program.end();
+        },
+    );
+}
+
+#[test]
 fn children_have_their_own_memory() {
     each(|python| {
         let source = "pid = os.fork()\n\
