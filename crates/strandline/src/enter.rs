@@ -189,10 +189,12 @@ impl Process {
         // The main thread first: pending calls run on no other.
         threads.sort_by_key(|&tid| (tid != self.pid, tid));
         for tid in threads {
-            let Some(thread) = Held::new(tid).map_err(|e| Error::Enter(self.pid, e))? else {
-                continue;
+            // Of a process that has ended nothing can be read any more.
+            let failed = |e| match self.field(offset_of!(Control, trampoline)) {
+                0 => Error::Gone(self.pid),
+                _ => Error::Enter(self.pid, e),
             };
-            let failed = |e| Error::Enter(self.pid, e);
+            let Some(thread) = Held::new(tid).map_err(failed)? else { continue };
             if let Some(way) = self.way_in(&thread).map_err(failed)? {
                 self.enter(&thread, &way, remedy).map_err(failed)?;
                 return Ok(true);
@@ -292,8 +294,8 @@ impl Process {
         self.set(offset_of!(Control, entry), &way.entry.to_le_bytes())?;
         self.set(offset_of!(Control, on_signal), &way.on_signal.to_le_bytes())?;
         self.set(offset_of!(Control, mask), &mask.to_le_bytes())?;
-        self.set(offset_of!(Control, state), &layout::CONTROL_SENT.to_le_bytes())?;
         thread.set_registers(&r)?;
+        self.set(offset_of!(Control, state), &layout::CONTROL_SENT.to_le_bytes())?;
         if blocked {
             // From here on signals wait until the agent has looked for them.
             thread.set_mask(u64::MAX)?;
