@@ -191,6 +191,30 @@ pub fn take(p: usize) -> Option<Taken> {
     }
 }
 
+/// Bytes asked for of the live chunk at `p`, which may be any number: `None` unless it is the
+/// address of a remembered chunk of 512 bytes or more.
+pub fn size_at(p: usize) -> Option<usize> {
+    if p % 16 != 0 || p < PAGE {
+        return None;
+    }
+    let g = gib(p)?;
+    let leaf = large_leaf(g, p).load(Relaxed);
+    let large = (leaf != 0).then(|| large_at(leaf, p));
+    let mut sizes = large.into_iter().chain([huge_at(g, p)]);
+    let entry = sizes.find(|e| {
+        let (tag, size) = (e.tag.load(Relaxed), e.size.load(Relaxed) as usize);
+        // A chunk starts near `p`; if it is at `p`, the header in front of it says its size, up
+        // to what is too small for a chunk of its own (MINSIZE, glibc malloc/malloc.c) or to the
+        // end of its last page.
+        tag != 0 && size >= LARGE - 8 && crate::heap::mapped(p - 8) && {
+            let h = header(p);
+            let spare = if h.kind == OWN_MAPPING { PAGE + 16 } else { 15 + 32 };
+            (size + 8..=size + 8 + spare).contains(&h.bytes)
+        }
+    })?;
+    Some(entry.size.load(Relaxed) as usize)
+}
+
 /// Changes the tag of the chunk at `p` with `change`; false if it isn't remembered.
 pub fn retag(p: usize, change: impl FnOnce(u32) -> u32) -> bool {
     let Some(t) = take(p) else { return false };

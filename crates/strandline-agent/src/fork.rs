@@ -100,6 +100,7 @@ pub unsafe extern "C" fn after_fork_child() {
     // SAFETY: see `Held`.
     unsafe { *HELD.0.get() = None };
     crate::lines::after_fork();
+    crate::control::publish();
     rss::pages_moved();
     rss::write_ledger(&h.start);
 }

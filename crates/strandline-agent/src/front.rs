@@ -299,9 +299,11 @@ unsafe fn item(args: Object, i: usize) -> usize {
     unsafe { word(args as usize + offset + 8 * i) }
 }
 
+/// Argument `i`, an `int`.
+///
 /// # Safety
 /// As `item`; the item is an `int`.
-unsafe fn int_item(args: Object, i: usize) -> i64 {
+pub unsafe fn int_item(args: Object, i: usize) -> i64 {
     // SAFETY: the caller's promise.
     unsafe { call!(symbols::AS_LONG, fn(item(args, i) => usize) -> i64) }
 }

@@ -41,11 +41,12 @@ struct Relocation {
 
 /// `Elf64_Sym`.
 #[repr(C)]
-struct ElfSymbol {
+pub struct ElfSymbol {
     name: u32,
     info: u32,
     value: usize,
-    size: usize,
+    /// Bytes of what the symbol names.
+    pub size: usize,
 }
 
 /// What a loaded object's dynamic section says (elf.h).

@@ -100,12 +100,14 @@ pub fn trimmed() {
 /// Resident bytes of `[start, end)`: all of it, or what mincore says after a trim.
 fn resident(start: usize, end: usize) -> usize {
     let end = (end + PAGE - 1) & !(PAGE - 1);
-    if end <= start {
-        return 0;
-    }
-    if !TRIMMED.load(Relaxed) {
+    if end > start && !TRIMMED.load(Relaxed) {
         return end - start;
     }
+    resident_pages(start, end)
+}
+
+/// Bytes of the pages in `[start, end)` that mincore says are resident. `start` is a page's.
+pub fn resident_pages(start: usize, end: usize) -> usize {
     let mut bytes = 0;
     let mut at = start;
     let mut vec = [0u8; 1024];
@@ -122,11 +124,12 @@ fn resident(start: usize, end: usize) -> usize {
     bytes
 }
 
-/// True if the page at `address` is mapped.
-fn mapped(address: usize) -> bool {
+/// True if the page that `address` lies in is mapped.
+pub fn mapped(address: usize) -> bool {
+    let page = address & !(PAGE - 1);
     let mut one = [0u8; 1];
     // SAFETY: mincore(2) writes one byte, and fails with ENOMEM for an unmapped range.
-    unsafe { libc::syscall(libc::SYS_mincore, address, PAGE, one.as_mut_ptr()) == 0 }
+    unsafe { libc::syscall(libc::SYS_mincore, page, PAGE, one.as_mut_ptr()) == 0 }
 }
 
 /// Bytes that glibc's heaps keep resident and that no live chunk uses.

@@ -1,4 +1,4 @@
-//! The module `strandline` of a profiled program: `strandline.census()`.
+//! The module `strandline` of a profiled program: `strandline.census()`, `strandline.trim()`.
 //!
 //! It is an entry in the table of built-in modules (`PyImport_AppendInittab`), made before the
 //! interpreter starts: nothing of it exists until it is imported.
@@ -11,7 +11,7 @@ use strandline_capture::layout as capture;
 use crate::lines::monitoring;
 use crate::symbols::{self, call, Object};
 use crate::tls::Quiet;
-use crate::{census, front, python, region};
+use crate::{census, front, python, region, remedy, rss};
 
 const NAME: &CStr = c"strandline";
 const TEXT: &str = concat!(include_str!("module.py"), "\0");
@@ -112,8 +112,13 @@ unsafe extern "C" fn execute(module: Object) -> c_int {
     unsafe {
         let names = call!(symbols::MODULE_DICT, fn(module => Object) -> Object);
         let owner = region::header().map_or(0, |h| h.owner_pid);
-        let functions: [(&CStr, front::Native); 2] =
-            [(c"native_ask", native_ask), (c"native_release", native_release)];
+        let functions: [(&CStr, front::Native); 5] = [
+            (c"native_ask", native_ask),
+            (c"native_release", native_release),
+            (c"native_promising", native_promising),
+            (c"native_remedy", native_remedy),
+            (c"native_rss", native_rss),
+        ];
         let filled = {
             let _quiet = Quiet::new();
             front::set(names, c"OWNER", front::new_long(owner as i64)).is_some()
@@ -145,4 +150,31 @@ unsafe extern "C" fn native_ask(_: Object, _: Object) -> Object {
 unsafe extern "C" fn native_release(_: Object, _: Object) -> Object {
     census::release();
     front::none()
+}
+
+/// () -> a bit for each remedy that may give something back
+unsafe extern "C" fn native_promising(_: Object, _: Object) -> Object {
+    let bits = remedy::promising();
+    // SAFETY: the GIL is held.
+    unsafe { front::new_long(i64::from(bits)) }
+}
+
+/// (remedy) -> resident bytes after it
+unsafe extern "C" fn native_remedy(_: Object, args: Object) -> Object {
+    // SAFETY: only the module calls this, with one int, from Python code that may be interrupted
+    // by any other.
+    unsafe {
+        remedy::apply(front::int_item(args, 0) as u32);
+        front::new_long(remedy::exact_rss())
+    }
+}
+
+/// (exactly) -> resident bytes: counted, or as the kernel has them at hand
+unsafe extern "C" fn native_rss(_: Object, args: Object) -> Object {
+    // SAFETY: only the module calls this, with one int; the GIL is held.
+    unsafe {
+        let exactly = front::int_item(args, 0) != 0;
+        let at_hand = if exactly { None } else { rss::kernel_rss() };
+        front::new_long(at_hand.unwrap_or_else(remedy::exact_rss))
+    }
 }

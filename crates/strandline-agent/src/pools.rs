@@ -470,6 +470,30 @@ pub fn arena_removed(base: usize, bytes: usize) {
     counters::add_signed(&h.arenas, -1);
 }
 
+/// True if pymalloc has any arena.
+pub fn any_arena() -> bool {
+    region().head.arenas.load(Relaxed) > 0
+}
+
+/// True if pymalloc has an arena of `bytes` at `base` that we saw mapped.
+pub fn is_arena(base: usize, bytes: usize) -> bool {
+    let Some(_guard) = lock::lock() else { return false };
+    ARENAS.get(base as u64 >> 12) == Some((bytes >> 12) as u32)
+}
+
+/// All pages but the first of the free pool at `pool` were given back to the kernel: what is
+/// touched there again counts again. The caller holds the GIL.
+pub fn given_back(pool: usize) {
+    let Some(cell) = window_of(pool) else { return };
+    let d = cell.load(Relaxed);
+    let shift = POOL_SHIFT.load(Relaxed);
+    let reach = (d & REACH_MASK) >> REACH_SHIFT;
+    let kept = reach.min((PAGE as u64 - 1) >> (shift - 8));
+    let pages = pages_of(reach, shift) - pages_of(kept, shift);
+    counters::add_signed(&region().head.arena_resident, -pages * PAGE as i64);
+    cell.store((d & !REACH_MASK) | kept << REACH_SHIFT, Relaxed);
+}
+
 /// Live arenas' base addresses, for membership only: a bit per arena-sized window would do, but
 /// 2.7's arenas are told from other mappings by this alone.
 static ARENAS: crate::map::Map = crate::map::Map::new();

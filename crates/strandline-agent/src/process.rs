@@ -45,6 +45,7 @@ pub unsafe fn start(argc: c_int, argv: *mut *mut c_char, envp: *mut *mut c_char)
         crate::pymem::wrap();
         crate::python27::start();
         crate::module::offer();
+        crate::control::start();
         setup::wait_for_python();
     }
     malloc::start();

@@ -69,6 +69,11 @@ pub fn python_runs(tstate: usize) {
     }
 }
 
+/// True once the interpreter runs the program, or is about to.
+pub fn is_up() -> bool {
+    matches!(STATE.load(Relaxed), EARLY | ASKED_EXIT | DONE)
+}
+
 fn finalizing() {
     let tstate = python::held_tstate();
     if STATE.load(Relaxed) == EARLY && tstate != 0 && !python::in_importlib(tstate) {

@@ -150,8 +150,60 @@ symbols! {
     ADD_MODULE c"PyImport_AddModule"
     /// `PyObject *PyModule_GetDict(PyObject *)`, borrowed
     MODULE_DICT c"PyModule_GetDict"
+    /// `int PyGILState_Ensure(void)` (an enum)
+    GIL_ENSURE c"PyGILState_Ensure"
+    /// `void PyGILState_Release(int)`
+    GIL_RELEASE c"PyGILState_Release"
+    /// `PyThreadState *PyGILState_GetThisThreadState(void)`
+    GIL_THIS_THREAD c"PyGILState_GetThisThreadState"
+    /// `PyObject *_PyEval_EvalFrameDefault(...)`, the interpreter's loop, 3.6+
+    EVAL_LOOP c"_PyEval_EvalFrameDefault"
+    /// `PyLockStatus PyThread_acquire_lock_timed(PyThread_type_lock, PY_TIMEOUT_T, int)`, 3.2+
+    LOCK_TIMED c"PyThread_acquire_lock_timed"
+    /// `int PyThread_acquire_lock(PyThread_type_lock, int)`: what waits in 2.7
+    LOCK c"PyThread_acquire_lock"
+    /// `int PyEvent_WaitTimed(PyEvent *, PyTime_t, int)`: waits for the end of a thread, 3.13+
+    EVENT_TIMED c"PyEvent_WaitTimed"
     /// `PyObject *PyObject_CallFunctionObjArgs(PyObject *, ..., NULL)`
     CALL_OBJ_ARGS c"PyObject_CallFunctionObjArgs"
+}
+
+impl Symbol {
+    /// First byte of the function and byte after the last, as the object file's symbol table says;
+    /// zeros if it doesn't.
+    pub fn range(&self) -> [u64; 2] {
+        if !self.found() {
+            return [0; 2];
+        }
+        let mut info = core::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+        let mut entry: *const crate::got::ElfSymbol = core::ptr::null();
+        // SAFETY: dladdr1(3) fills both in; the entry is in the loaded object's own table.
+        unsafe {
+            let found = dladdr1(
+                self.address() as *const c_void,
+                info.as_mut_ptr(),
+                &mut entry as *mut _ as *mut *const c_void,
+                RTLD_DL_SYMENT,
+            );
+            if found == 0 || entry.is_null() {
+                return [0; 2];
+            }
+            let start = self.address() as u64;
+            [start, start + (*entry).size as u64]
+        }
+    }
+}
+
+/// `dladdr1`'s flag: the symbol table's entry is wanted (dlfcn.h).
+const RTLD_DL_SYMENT: libc::c_int = 1;
+
+extern "C" {
+    fn dladdr1(
+        address: *const c_void,
+        info: *mut libc::Dl_info,
+        extra: *mut *const c_void,
+        flags: libc::c_int,
+    ) -> libc::c_int;
 }
 
 /// Calls `T (*)(void)`.

@@ -65,6 +65,27 @@ pub const CENSUS_TAKEN: u32 = 1;
 /// [`Request::status`]: the answer is a sentence that says why there is none.
 pub const CENSUS_FAILED: u32 = 2;
 
+/// [`Control::kind`]: `gc.collect()`.
+pub const REMEDY_COLLECT: u32 = 1;
+/// [`Control::kind`]: `malloc_trim(0)`.
+pub const REMEDY_MALLOC_TRIM: u32 = 2;
+/// [`Control::kind`]: the pages of free pools.
+pub const REMEDY_POOL_TRIM: u32 = 3;
+
+/// [`Control::entry`]: the thread waits in a system call, without the GIL.
+pub const ENTRY_BLOCKED: u32 = 1;
+/// [`Control::entry`]: the thread runs in the interpreter's loop, with the GIL.
+pub const ENTRY_RUNNING: u32 = 2;
+
+/// [`Control::state`]: nothing was asked for yet.
+pub const CONTROL_IDLE: u32 = 0;
+/// [`Control::state`]: a thread was sent to do it.
+pub const CONTROL_SENT: u32 = 1;
+/// [`Control::state`]: it is done.
+pub const CONTROL_DONE: u32 = 2;
+/// [`Control::state`]: the thread could not do it there; another place may do.
+pub const CONTROL_REFUSED: u32 = 3;
+
 /// [`Tag::flags`]: allocated by a thread that did not hold the GIL.
 pub const TAG_NATIVE: u32 = 1;
 /// [`Tag::flags`]: the agent wants to know when such a block is freed.
@@ -132,6 +153,35 @@ pub struct Request {
     pub reserved: AtomicU32,
     /// `CENSUS_LINE`: bytes that lines without a census moved since the last one, at least.
     pub missed: AtomicU64,
+}
+
+/// A remedy that `strandline remedies PID` wants done in this process. It writes the request into
+/// the process's memory while it holds the thread that it then sends to `trampoline`.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct Control {
+    /// `CONTROL_*`.
+    pub state: AtomicU32,
+    /// `REMEDY_*`.
+    pub kind: AtomicU32,
+    /// `ENTRY_*`: how the thread was found.
+    pub entry: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
+    /// Where a thread may be sent; 0: nowhere (no CPython that the agent knows).
+    pub trampoline: AtomicU64,
+    /// First byte and byte after the last of the interpreter's loop.
+    pub eval_loop: [AtomicU64; 2],
+    /// The same of the functions that wait for a lock (`threading.Lock`) and, from 3.13, for the
+    /// end of a thread; zeros where there is none.
+    pub lock_waits: [[AtomicU64; 2]; 2],
+    /// Where the thread goes on if a signal came in meanwhile, its call having failed with EINTR;
+    /// 0: where it was.
+    pub on_signal: AtomicU64,
+    /// The thread's signal mask, which is put back at the end (`ENTRY_BLOCKED`).
+    pub mask: AtomicU64,
+    /// RSS before and after, as smaps_rollup says.
+    pub rss: [AtomicI64; 2],
 }
 
 /// First two words of [`OwnMaps`], by which a reader of the process's memory finds it.
@@ -389,6 +439,8 @@ pub struct RegionHead {
     pub rss_peak: AtomicI64,
     /// Wall-clock start, nanoseconds since the epoch.
     pub started: AtomicU64,
+    /// A remedy that is to be applied.
+    pub control: Control,
 }
 
 /// One process's part of the capture.

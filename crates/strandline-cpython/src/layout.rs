@@ -544,6 +544,36 @@ pub struct Obmalloc {
     pub pool_nextoffset: u16,
     /// `maxnextoffset` in `struct pool_header`: `unsigned int`.
     pub pool_maxnextoffset: u16,
+    /// `DUMMY_SIZE_IDX`: the size class of a pool whose content is nothing yet. A pool that is
+    /// taken into use with another class than it has is initialised anew
+    /// (`allocate_from_new_pool`, in 2.7 `PyObject_Malloc`; Objects/obmalloc.c).
+    pub fresh_szidx: u32,
+    /// The pages of a free pool behind its first may be given back: pools have more than one
+    /// page, and that nothing but `allocate_from_new_pool` reads a free pool's blocks was looked
+    /// up in the sources of this version (3.10 to 3.13).
+    pub free_pools_can_shrink: bool,
+    /// `struct arena_object`.
+    pub arena: ArenaObject,
+}
+
+/// `struct arena_object` (Objects/obmalloc.c, from 3.12
+/// Include/internal/pycore_obmalloc.h): the same from 2.7 to 3.15.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ArenaObject {
+    /// `sizeof(struct arena_object)`.
+    pub size: u16,
+    /// `address`: pointer, 0 if no arena is attached.
+    pub address: u16,
+    /// `pool_address`: pointer to the next pool to be carved off.
+    pub pool_address: u16,
+    /// `nfreepools`: `unsigned int`, pools not yet carved off included.
+    pub free_pools: u16,
+    /// `ntotalpools`: `unsigned int`.
+    pub total_pools: u16,
+    /// `freepools`: pointer to the first of the list of free pools.
+    pub first_free: u16,
+    /// `INITIAL_ARENA_OBJECTS`: first length of the array `arenas`; it doubles.
+    pub first_length: u16,
 }
 
 /// mimalloc, which has the objects of free-threaded builds. A segment starts at a multiple of

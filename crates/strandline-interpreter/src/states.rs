@@ -151,11 +151,14 @@ fn pool_holds(image: &Image, o: &Obmalloc, a: &ArenaObject) -> bool {
     if first >= a.pool_address {
         return true;
     }
-    let (Some(class), Some(most)) =
-        (image.half(first + o.pool_szidx as u64), image.half(first + o.pool_maxnextoffset as u64))
-    else {
+    let half = |offset: u16| image.half(first + offset as u64);
+    let (Some(class), Some(most)) = (half(o.pool_szidx), half(o.pool_maxnextoffset)) else {
         return false;
     };
+    if class == o.fresh_szidx {
+        // Free, and marked by a pool trim, which gave its pages back.
+        return half(o.pool_count) == Some(0);
+    }
     let block = (class as u64 + 1) * o.alignment as u64;
     class < o.small_request_max as u32 / o.alignment as u32
         && most as u64 + block == o.pool_size as u64

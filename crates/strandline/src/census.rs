@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use strandline_census::{take, Census, Options};
-use strandline_image::{capture, from_core, Image};
+use strandline_image::{capture, from_core};
 use strandline_report::census::{render, render_diff, Show};
 
 use crate::cli::{CensusOptions, Reading};
@@ -87,11 +87,25 @@ const TRIES: usize = 3;
 /// Share of RSS without a name from which on it was.
 const TOO_MUCH: f64 = 0.005;
 
-/// The census of a live process, with progress. It may stand where its structures don't hold for a moment: then
-/// it is read again. The best of all looks counts, and all of them for how long it stood.
+/// The census of a live process, as the command line wants it read.
 pub fn of_process(pid: i32, reading: &Reading, what: &Options) -> Result<Census, Error> {
     let _progress = Progress::start(format!("reading process {pid}"));
-    let mut best = take(&image_of(pid, reading)?, what);
+    let how = strandline_image::Options {
+        pause: !reading.no_pause,
+        memory: reading.memory.map(|mib| mib << 20),
+        ..Default::default()
+    };
+    take_live(pid, &how, what)
+}
+
+/// The census of a live process. It may stand where its structures don't hold for a moment: then
+/// it is read again. The best of all looks counts, and all of them for how long it stood.
+pub fn take_live(
+    pid: i32,
+    how: &strandline_image::Options,
+    what: &Options,
+) -> Result<Census, Error> {
+    let mut best = take(&capture(pid, how)?, what);
     let bad = |c: &Census| {
         let too_much = c.unnamed_bytes as f64 > c.rss_bytes as f64 * TOO_MUCH;
         (c.doubt_count > 0 || too_much, c.doubt_count, c.unnamed_bytes)
@@ -101,7 +115,7 @@ pub fn of_process(pid: i32, reading: &Reading, what: &Options) -> Result<Census,
         if !bad(&best).0 || best.interpreters.is_empty() {
             break;
         }
-        let again = take(&image_of(pid, reading)?, what);
+        let again = take(&capture(pid, how)?, what);
         stood = stood.zip(again.paused_ns).map(|(a, b)| a + b);
         if bad(&again) < bad(&best) {
             best = again;
@@ -109,15 +123,6 @@ pub fn of_process(pid: i32, reading: &Reading, what: &Options) -> Result<Census,
     }
     best.paused_ns = stood;
     Ok(best)
-}
-
-fn image_of(pid: i32, reading: &Reading) -> Result<Image, Error> {
-    let how = strandline_image::Options {
-        pause: !reading.no_pause,
-        memory: reading.memory.map(|mib| mib << 20),
-        ..Default::default()
-    };
-    Ok(capture(pid, &how)?)
 }
 
 /// A census that was written with `--json`.

@@ -57,6 +57,26 @@ pub enum Error {
     Capture(#[from] strandline_capture::read::ReadError),
     #[error("{0}")]
     Image(#[from] strandline_image::Error),
+    #[error("process {0} doesn't run under strandline: start the program with `strandline run`, then its memory can be given back from outside")]
+    NotUnderUs(i32),
+    #[error("process {0} runs under another version of strandline: use that one")]
+    OtherVersion(i32),
+    #[error("process {0} runs under strandline but has no agent that takes requests: it is no CPython that strandline knows, is about to exit, or is a child that isn't followed")]
+    NotRecorded(i32),
+    #[error("process {0}: the kernel doesn't allow to look into it; run as its user or as root")]
+    NotAllowed(i32),
+    #[error("process {0}: can't be entered: {reason}", reason = reason(.1))]
+    Enter(i32, io::Error),
+    #[error("process {0} ended before it was done")]
+    Gone(i32),
+    #[error(
+        "process {0}: another strandline has something done in it; try again when that is through"
+    )]
+    Busy(i32),
+    #[error("process {0} did not come to a safe point within {1} seconds: nothing was done; it runs C code without a pause, or waits with the GIL held; try again, or call strandline.trim() in it")]
+    NoSafePlace(i32, u64),
+    #[error("process {0} has not done it within {1} seconds: another thread doesn't give the GIL away, or it takes long; it will still be done")]
+    NotDone(i32, u64),
     #[error("{}: not a census: {}; give a process id, or a file that `strandline census PID --json` wrote", .0.display(), .1)]
     CensusFile(PathBuf, String),
     #[error("{}: only one process can be explained at a time; give one process id, or censuses in files", .0.display())]

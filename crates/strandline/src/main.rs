@@ -1,10 +1,12 @@
 //! The `strandline` command. `run` starts a program with the agent inside it, waits for it, and
 //! writes the report; `census` reads the memory of a process or core file and says what it is;
-//! `explain` says why it stays.
+//! `explain` says why it stays; `remedies` measures what gives memory back, or has it done in a
+//! process that runs under `run`.
 //!
 //! It parses arguments, finds interpreters, makes the files that it shares with the target, and
 //! passes signals and exit codes through. It knows nothing about memory (that is the agent's
-//! and the report's business), never looks into the target, and never breaks the program that it
+//! and the report's business), touches the target only where `remedies PID` asks for it (`enter`),
+//! and never breaks the program that it
 //! runs: its own failures before the start end in a one-line error and code 125, and after the
 //! end they leave the program's own code alone.
 
@@ -12,6 +14,7 @@ mod census;
 mod cli;
 mod control;
 mod elf;
+mod enter;
 mod error;
 mod explain;
 mod launch;

@@ -70,7 +70,7 @@ pub(super) static PY311: Layout = Layout {
     object: OBJECT_311,
     function: FUNCTION_310,
     dict: DICT_311,
-    obmalloc: OBMALLOC_16K,
+    obmalloc: OBMALLOC_310,
     names_are_bytes: false,
     sys_monitoring: false,
 };
@@ -134,7 +134,7 @@ pub(super) static PY312: Layout = Layout {
     object: OBJECT_312,
     function: FUNCTION_310,
     dict: DICT_311,
-    obmalloc: OBMALLOC_16K,
+    obmalloc: OBMALLOC_310,
     names_are_bytes: false,
     sys_monitoring: true,
 };
@@ -195,7 +195,7 @@ pub(super) const PY313: Layout = Layout {
     object: OBJECT_312,
     function: FUNCTION_310,
     dict: DICT_313,
-    obmalloc: OBMALLOC_16K,
+    obmalloc: OBMALLOC_310,
     names_are_bytes: false,
     sys_monitoring: true,
 };

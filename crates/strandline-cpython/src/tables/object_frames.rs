@@ -381,7 +381,7 @@ pub(super) static PY310: Layout = Layout {
     object: OBJECT_38,
     function: FUNCTION_310,
     dict: DICT_36,
-    obmalloc: OBMALLOC_16K,
+    obmalloc: OBMALLOC_310,
     names_are_bytes: false,
     sys_monitoring: false,
 };

@@ -17,12 +17,26 @@ pub(super) const OBMALLOC_4K: Obmalloc = Obmalloc {
     pool_szidx: 36,
     pool_nextoffset: 40,
     pool_maxnextoffset: 44,
+    fresh_szidx: 0xffff,
+    free_pools_can_shrink: false,
+    arena: ArenaObject {
+        size: 48,
+        address: 0,
+        pool_address: 8,
+        free_pools: 16,
+        total_pools: 20,
+        first_free: 24,
+        first_length: 16,
+    },
 };
 
 /// From 3.10, with the radix tree of arenas (`POOL_SIZE` 16 KiB, `ARENA_SIZE`
 /// 1 MiB). A 3.15 built to use huge pages has arenas of 2 MiB.
 pub(super) const OBMALLOC_16K: Obmalloc =
     Obmalloc { arena_size: 1 << 20, pool_size: 16 << 10, ..OBMALLOC_4K };
+
+/// 3.10 to 3.13, whose sources were read for what happens to free pools.
+pub(super) const OBMALLOC_310: Obmalloc = Obmalloc { free_pools_can_shrink: true, ..OBMALLOC_16K };
 
 /// Include/object.h, Include/objimpl.h (`PyGC_Head` of 32 bytes).
 pub(super) const OBJECT_36: Object = Object {

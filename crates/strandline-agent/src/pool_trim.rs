@@ -1,0 +1,317 @@
+//! Pool trim: gives the pages of free pools back to the kernel, of pools that lie in arenas which
+//! something keeps alive.
+//!
+//! A free pool of 16 KiB needs its header only: the links of the list that it is on, and what the
+//! interpreter's statistics read. The blocks in it are nobody's. They are read again in one case:
+//! when a free pool is taken for the size class that it had, its list of free blocks goes on to
+//! be used (`allocate_from_new_pool`, Objects/obmalloc.c, 3.10 to 3.13). So each pool is marked
+//! first as having no class, after which it is initialised anew, and then its pages behind the
+//! first are dropped. Pools never carved off have no content at all.
+//!
+//! Nothing is changed in an arena in which not all holds: each pool on the list lies in the arena
+//! at a pool's boundary, has no block in use and names the arena; the list is as long as the
+//! arena's count says. All of it under the GIL, which is the allocator's lock (one GIL, one
+//! allocator: interpreters with a GIL of their own have an allocator of their own since 3.12; only
+//! the main interpreter's is looked at).
+//!
+//! The allocator's variables have no names in a stripped interpreter. The array of arena objects is
+//! the one chunk of malloc that a word in the interpreter's data points to, whose size is right for
+//! an array of them, and whose entries are arenas that the hooks have seen mapped.
+
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+use libc::{c_int, c_void};
+use strandline_cpython::Obmalloc;
+
+use crate::memory::PAGE;
+use crate::python::{self, word};
+use crate::{chunks, heap, pools, rss, symbols};
+
+/// Address of the word that points to the array; 0: not found yet.
+static VARIABLE: AtomicUsize = AtomicUsize::new(0);
+
+/// What had been done to an arena could not be found in it: nothing is done any more.
+static OFF: AtomicBool = AtomicBool::new(false);
+
+/// # Safety
+/// The four bytes at `address` are mapped.
+unsafe fn half(address: usize) -> u32 {
+    // SAFETY: the caller's promise; fields of C's `unsigned int` are aligned.
+    unsafe { *(address as *const u32) }
+}
+
+/// One arena, as its arena object says.
+struct Arena<'a> {
+    o: &'a Obmalloc,
+    /// Its place in the array.
+    index: usize,
+    /// Address of its first pool.
+    first: usize,
+    /// Address behind its last pool.
+    end: usize,
+    /// The next pool to be carved off.
+    next: usize,
+    /// First of the list of free pools.
+    free: usize,
+    /// Pools that are on that list.
+    listed: usize,
+}
+
+/// The array of arena objects.
+#[derive(Clone, Copy)]
+struct Array {
+    start: usize,
+    len: usize,
+}
+
+impl Array {
+    /// The array at `start`, if that is one.
+    fn at(start: usize, o: &Obmalloc) -> Option<Array> {
+        let entry = o.arena.size as usize;
+        let bytes = chunks::size_at(start)?;
+        let len = bytes / entry;
+        let first = o.arena.first_length as usize;
+        (bytes % entry == 0 && len % first == 0 && (len / first).is_power_of_two())
+            .then_some(Array { start, len })
+    }
+
+    /// Entry `index`: nothing if no arena is attached, an error if it can't be one.
+    fn arena<'a>(&self, index: usize, o: &'a Obmalloc) -> Result<Option<Arena<'a>>, ()> {
+        let a = &o.arena;
+        let at = self.start + index * a.size as usize;
+        // SAFETY: `index` is below the length of a live chunk of that many entries, which only
+        // the holder of the GIL, this thread, can move.
+        let (base, next, free, total, first_free) = unsafe {
+            (
+                word(at + a.address as usize),
+                word(at + a.pool_address as usize),
+                half(at + a.free_pools as usize) as usize,
+                half(at + a.total_pools as usize) as usize,
+                word(at + a.first_free as usize),
+            )
+        };
+        if base == 0 {
+            return Ok(None);
+        }
+        let (pool, size) = (o.pool_size as usize, o.arena_size as usize);
+        if base % PAGE != 0 || !pools::is_arena(base, size) {
+            return Err(());
+        }
+        let first = base.next_multiple_of(pool);
+        let carvable = (base + size - first) / pool;
+        let end = first + carvable * pool;
+        let fits = first <= next && next <= end && (next - first) % pool == 0;
+        if !fits || total != carvable || free > total {
+            return Err(());
+        }
+        let uncarved = carvable - (next - first) / pool;
+        let listed = free.checked_sub(uncarved).ok_or(())?;
+        Ok(Some(Arena { o, index, first, end, next, free: first_free, listed }))
+    }
+
+    /// True if all entries hold, one of them with an arena.
+    fn holds(&self, o: &Obmalloc) -> bool {
+        let mut any = false;
+        (0..self.len).all(|i| self.arena(i, o).map(|a| any |= a.is_some()).is_ok()) && any
+    }
+}
+
+impl Arena<'_> {
+    /// Calls `with` for each pool on the free list; false if the list isn't what it must be. Stops
+    /// there, or where `with` says false.
+    fn each_free(&self, mut with: impl FnMut(usize) -> bool) -> bool {
+        let o = self.o;
+        let mut at = self.free;
+        for _ in 0..self.listed {
+            let inside = self.first <= at && at < self.next;
+            if !inside || (at - self.first) % o.pool_size as usize != 0 {
+                return false;
+            }
+            // SAFETY: a carved pool of a mapped arena: its header is there.
+            let (count, index, next) = unsafe {
+                (
+                    half(at + o.pool_count as usize),
+                    half(at + o.pool_arenaindex as usize),
+                    word(at + o.pool_nextpool as usize),
+                )
+            };
+            if count != 0 || index as usize != self.index || !with(at) {
+                return false;
+            }
+            at = next;
+        }
+        at == 0
+    }
+
+    fn class(&self, pool: usize) -> u32 {
+        // SAFETY: `pool` is a carved pool of this mapped arena.
+        unsafe { half(pool + self.o.pool_szidx as usize) }
+    }
+
+    /// Pools whose pages can go; `None` if something isn't as expected.
+    fn pending(&self) -> Option<usize> {
+        let classes = self.o.small_request_max as u32 / self.o.alignment as u32;
+        let mut found = 0;
+        let holds = self.each_free(|pool| {
+            let class = self.class(pool);
+            // One that is marked has given its pages back already.
+            found += usize::from(class != self.o.fresh_szidx);
+            class < classes || class == self.o.fresh_szidx
+        });
+        holds.then_some(found)
+    }
+
+    /// True if there seem to be pages to drop. Pools come onto the list and leave it at its head,
+    /// and a trim marks all that are on it: if the head is marked, they all are.
+    fn is_promising(&self) -> bool {
+        let inside = self.listed != 0 && self.first <= self.free && self.free < self.next;
+        let head = inside && (self.free - self.first) % self.o.pool_size as usize == 0;
+        (head && self.class(self.free) != self.o.fresh_szidx) || self.uncarved() != 0
+    }
+
+    /// Marks the free pools and drops their pages.
+    fn trim(&self) -> usize {
+        let o = self.o;
+        let mut dropped = 0;
+        self.each_free(|pool| {
+            if self.class(pool) != o.fresh_szidx {
+                // SAFETY: a free pool's header, which only the holder of the GIL writes to.
+                unsafe { *((pool + o.pool_szidx as usize) as *mut u32) = o.fresh_szidx };
+                if drop_pages(pool + PAGE, pool + o.pool_size as usize) {
+                    pools::given_back(pool);
+                    dropped += 1;
+                }
+            }
+            true
+        });
+        dropped
+    }
+
+    /// Bytes of resident pages that were never carved off.
+    fn uncarved(&self) -> usize {
+        heap::resident_pages(self.next, self.end)
+    }
+}
+
+/// Gives the pages of `[start, end)` back.
+fn drop_pages(start: usize, end: usize) -> bool {
+    // SAFETY: whole pages of an arena in which nothing has content; errno is the program's and is
+    // put back.
+    unsafe {
+        let errno = libc::__errno_location();
+        let before = *errno;
+        let status = libc::syscall(libc::SYS_madvise, start, end - start, libc::MADV_DONTNEED);
+        *errno = before;
+        status == 0
+    }
+}
+
+/// What the search is for, and what it found.
+struct Search<'a> {
+    o: &'a Obmalloc,
+    /// A function of the interpreter, by which its object file is known.
+    inside: usize,
+    /// Address of the variable, and of the array.
+    found: [usize; 2],
+    /// Arrays that were found.
+    arrays: u32,
+}
+
+unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
+    // SAFETY: `info` describes a loaded object whose segments are mapped and readable; `data` is
+    // the Search.
+    unsafe {
+        let (info, s) = (&*info, &mut *(data as *mut Search));
+        let headers = core::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum as usize);
+        let base = info.dlpi_addr as usize;
+        let segments = || {
+            headers.iter().filter(|h| h.p_type == libc::PT_LOAD).map(|h| {
+                let start = base + h.p_vaddr as usize;
+                (start, start + h.p_memsz as usize, h.p_flags & libc::PF_W != 0)
+            })
+        };
+        if !segments().any(|(start, end, _)| start <= s.inside && s.inside < end) {
+            return 0;
+        }
+        for (start, end, _) in segments().filter(|s| s.2) {
+            for at in (start.next_multiple_of(8)..end.saturating_sub(7)).step_by(8) {
+                let p = word(at);
+                if p == s.found[1] {
+                    continue;
+                }
+                if let Some(array) = Array::at(p, s.o).filter(|a| a.holds(s.o)) {
+                    s.found = [at, array.start];
+                    s.arrays += 1;
+                }
+            }
+        }
+    }
+    1
+}
+
+/// The array of arena objects of the interpreter that this thread runs.
+fn array(o: &Obmalloc) -> Option<Array> {
+    let known = VARIABLE.load(Relaxed);
+    if known != 0 {
+        // SAFETY: a word of the interpreter's data, found before.
+        return Array::at(unsafe { word(known) }, o);
+    }
+    let inside = symbols::OBJECT_MALLOC.address();
+    let mut s = Search { o, inside, found: [0; 2], arrays: 0 };
+    // SAFETY: `visit` gets `s`, which outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(visit), &mut s as *mut Search as *mut c_void) };
+    if s.arrays != 1 {
+        return None;
+    }
+    VARIABLE.store(s.found[0], Relaxed);
+    // SAFETY: as above.
+    Array::at(unsafe { word(s.found[0]) }, o)
+}
+
+/// The layout, where this interpreter's pools can be trimmed at all, and it is its turn.
+fn applicable() -> Option<&'static Obmalloc> {
+    let l = python::layout()?;
+    // Since 3.12 an interpreter other than the main one may have an allocator of its own.
+    let main = !l.sys_monitoring || python::held_tstate() != 0;
+    let able = l.obmalloc.free_pools_can_shrink && !OFF.load(Relaxed);
+    (able && main && pools::any_arena()).then_some(&l.obmalloc)
+}
+
+/// Calls `with` for each arena.
+fn each_arena(mut with: impl FnMut(&Arena)) {
+    let Some(o) = applicable() else { return };
+    let Some(array) = array(o) else { return };
+    for index in 0..array.len {
+        if let Ok(Some(arena)) = array.arena(index, o) {
+            with(&arena);
+        }
+    }
+}
+
+/// True if there seems to be a free pool that has its pages. The caller holds the GIL.
+pub fn pending() -> bool {
+    let mut any = false;
+    each_arena(|a| any = any || a.is_promising());
+    any
+}
+
+/// Gives back what can be given back. The caller holds the GIL.
+pub fn trim() {
+    let mut any = false;
+    each_arena(|a| {
+        if a.pending().is_none() {
+            // Not as expected: left alone.
+            return;
+        }
+        any |= a.trim() != 0;
+        if a.pending() != Some(0) {
+            OFF.store(true, Relaxed);
+        }
+        if a.uncarved() != 0 {
+            any |= drop_pages(a.next, a.end);
+        }
+    });
+    if any {
+        rss::pages_moved();
+    }
+}
