@@ -14,11 +14,13 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("the agent knows the x86-64 Linux ABI only");
 
+mod bare;
 mod census;
 mod chunks;
 mod clock;
 mod counters;
 mod environment;
+mod footprint;
 mod fork;
 mod front;
 mod got;

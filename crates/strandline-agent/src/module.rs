@@ -1,4 +1,4 @@
-//! The module `strandline` of a profiled program: `strandline.census()`.
+//! The module `strandline` of a profiled program: `strandline.census()`, `strandline.mark()`.
 //!
 //! It is an entry in the table of built-in modules (`PyImport_AppendInittab`), made before the
 //! interpreter starts: nothing of it exists until it is imported.
@@ -112,8 +112,11 @@ unsafe extern "C" fn execute(module: Object) -> c_int {
     unsafe {
         let names = call!(symbols::MODULE_DICT, fn(module => Object) -> Object);
         let owner = region::header().map_or(0, |h| h.owner_pid);
-        let functions: [(&CStr, front::Native); 2] =
-            [(c"native_ask", native_ask), (c"native_release", native_release)];
+        let functions: [(&CStr, front::Native); 3] = [
+            (c"native_ask", native_ask),
+            (c"native_release", native_release),
+            (c"mark", crate::bare::native_mark),
+        ];
         let filled = {
             let _quiet = Quiet::new();
             front::set(names, c"OWNER", front::new_long(owner as i64)).is_some()

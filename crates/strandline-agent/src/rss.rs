@@ -100,7 +100,7 @@ pub fn untouched_memory() -> bool {
 }
 
 /// Resident bytes of the process as the kernel says; `None` if it doesn't.
-fn kernel_rss() -> Option<i64> {
+pub fn kernel_rss() -> Option<i64> {
     let mut text = [0u8; 128];
     let text = crate::proc::read(c"/proc/self/statm", &mut text);
     let field = text.split(|b| *b == b' ').nth(1)?;

@@ -13,7 +13,7 @@ use crate::got::redirect;
 use crate::region::region;
 use crate::symbols::{self, call};
 use crate::tls::Quiet;
-use crate::{front, pymem, python, rss};
+use crate::{bare, front, pymem, python, rss};
 
 const IDLE: u32 = 0;
 const WAITING: u32 = 1;
@@ -69,6 +69,15 @@ pub fn python_runs(tstate: usize) {
     }
 }
 
+/// False once nothing is to be learned from being told that Python runs.
+pub fn is_waiting() -> bool {
+    match STATE.load(Relaxed) {
+        IDLE | DONE => false,
+        EARLY => !FINALIZE_SEEN.load(Relaxed),
+        _ => true,
+    }
+}
+
 fn finalizing() {
     let tstate = python::held_tstate();
     if STATE.load(Relaxed) == EARLY && tstate != 0 && !python::in_importlib(tstate) {
@@ -115,9 +124,13 @@ unsafe extern "C" fn run_front(_: *mut c_void) -> c_int {
     if tstate == 0 {
         return 0;
     }
-    crate::sites::note_thread(tstate);
-    pymem::wrap();
-    rss::write_ledger(&region().head.start);
+    if bare::is() {
+        bare::note_main_thread(tstate);
+    } else {
+        crate::sites::note_thread(tstate);
+        pymem::wrap();
+        rss::write_ledger(&region().head.start);
+    }
     let _quiet = Quiet::new();
     // SAFETY: a pending call runs with the GIL, no exception set.
     if unsafe { front::install() } {

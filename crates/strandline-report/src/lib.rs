@@ -4,7 +4,8 @@
 //! (the command, how it ended). The text ([`text::render`]) and the JSON ([`Run::to_json`]) are
 //! both made from that one value, so they never disagree.
 //!
-//! [`census`] turns a census into text; its JSON is the census as it is.
+//! [`census`] turns a census into text; its JSON is the census as it is. [`remedies`] judges the
+//! runs of one program under several remedies.
 //!
 //! This crate starts no process, prints nothing and looks into none; the only thing that it may
 //! read is source files, through the [`Sources`] that the caller hands in.
@@ -13,6 +14,7 @@ mod assemble;
 mod block;
 pub mod census;
 mod model;
+pub mod remedies;
 mod source;
 pub mod text;
 
