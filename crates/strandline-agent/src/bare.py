@@ -1,6 +1,6 @@
 # The front of a bare run (`strandline remedies`): `profile` tells the agent when an outermost decorated function has
-# returned, its locals gone, and does nothing else. Runs once, at the first use of `profile`, on every CPython from 2.7 on; `sys`,
-# `OPTIONS` and the `native_*` functions are given.
+# returned, its locals gone, and does nothing else. Runs once, at the first use of `profile`, on every CPython from 2.7
+# on; `sys`, `OPTIONS` and the `native_*` functions are given.
 
 
 def _apart(function, args, kwargs):
@@ -40,7 +40,8 @@ def _apart(function, args, kwargs):
         text = pipe.read()
     os.waitpid(child, 0)
     if not text:
-        raise RuntimeError("%s gave no result in a child process: it ended, or what it returns can't be pickled" % function.__name__)
+        text = "%s gave no result in a child process: it ended, or what it returns can't be pickled"
+        raise RuntimeError(text % function.__name__)
     done, answer = pickle.loads(text)
     if not done:
         raise answer

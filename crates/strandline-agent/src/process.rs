@@ -112,9 +112,12 @@ pub fn exiting() {
             return;
         }
         if bare::is() {
-            h.exit.when.store(crate::clock::wall(), Relaxed);
-            bare::end();
-            h.state.store(capture::STATE_EXITED, Relaxed);
+            // A forked child has its parent's region in front of it.
+            if !in_vfork_child() {
+                h.exit.when.store(crate::clock::wall(), Relaxed);
+                bare::end();
+                h.state.store(capture::STATE_EXITED, Relaxed);
+            }
             return;
         }
         rss::write_ledger(&h.exit);

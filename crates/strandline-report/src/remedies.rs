@@ -23,6 +23,8 @@ pub struct Remedies {
     pub strandline: String,
     /// The command that was run.
     pub command: Vec<String>,
+    /// The same as one would write it in a shell.
+    pub command_line: String,
     /// Version of the Python that ran it.
     pub python: Option<String>,
     /// Process id of the first run, as it is.

@@ -79,10 +79,9 @@ fn all_runs(options: &RemediesOptions, target: &Target, output: Output) -> Resul
     let first = shared::agent().and_then(|agent| {
         let input = Input::new();
         let mut runner = Runner { target, agent, input, libraries: list::installed() };
-        let once_only = runner.input.is_once();
-        runner.as_is(true).map(|first| (runner, first, once_only))
+        runner.as_is(true).map(|first| (runner, first))
     });
-    let (runner, first, once_only) = match first {
+    let (runner, first) = match first {
         Ok(first) => first,
         Err(e) => {
             output.give_up();
@@ -90,7 +89,7 @@ fn all_runs(options: &RemediesOptions, target: &Target, output: Output) -> Resul
         }
     };
     let ended = first.ended;
-    let mut series = Series { options, runner, first, once_only };
+    let mut series = Series { options, runner, first };
     let reported = series.report();
     Ok(match reported {
         Ok(Some(text)) => (ended, output.write(&text)),
@@ -111,7 +110,6 @@ struct Series<'a> {
     options: &'a RemediesOptions,
     runner: Runner<'a>,
     first: Once,
-    once_only: bool,
 }
 
 impl Series<'_> {
@@ -136,6 +134,7 @@ impl Series<'_> {
             schema: REMEDIES_SCHEMA,
             strandline: env!("CARGO_PKG_VERSION").to_owned(),
             command: words(self.runner.target),
+            command_line: command.clone(),
             python: bare.python.map(|(major, minor, micro)| format!("{major}.{minor}.{micro}")),
             pid: self.first.pid,
             repeat: self.options.repeat,
@@ -232,7 +231,7 @@ impl Series<'_> {
              some pages for each processor.",
         );
         note(
-            self.once_only && matches!(self.runner.input, Input::Recorded(_)),
+            self.runner.input.was_recorded(),
             "Stdin can be read only once: the first run was given what came, the others the same from a \
              file.",
         );

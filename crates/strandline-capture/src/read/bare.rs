@@ -74,3 +74,37 @@ pub fn bare<B: Bytes + ?Sized>(bytes: &B) -> Result<Option<Bare>, ReadError> {
         flags: head.u32(field(offset_of!(layout::Bare, flags))),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_points_come_back_and_nothing_else_is_believed() {
+        let length = layout::HEADER_BYTES + size_of::<RegionHead>();
+        let mut bytes = vec![0u8; length];
+        let mut put = |at: usize, value: &[u8]| {
+            bytes[at..at + value.len()].copy_from_slice(value);
+        };
+        put(offset_of!(layout::Header, magic), &layout::MAGIC.to_le_bytes());
+        put(offset_of!(layout::Header, version), &layout::VERSION.to_le_bytes());
+        let head = layout::HEADER_BYTES + offset_of!(Region, head);
+        let points = head + offset_of!(RegionHead, bare);
+        put(head + offset_of!(RegionHead, python), &0x02_07_12u32.to_le_bytes());
+        let end = points + offset_of!(layout::Bare, end);
+        put(end + offset_of!(Noted, count), &1u64.to_le_bytes());
+        put(end + offset_of!(Noted, rss), &4096u64.to_le_bytes());
+        put(points + offset_of!(layout::Bare, returns), &3u64.to_le_bytes());
+        assert_eq!(bare(&bytes[..]).unwrap(), None, "no process has started");
+        let state = head + offset_of!(RegionHead, state);
+        bytes[state] = layout::STATE_EXITED as u8;
+        let found = bare(&bytes[..]).unwrap().unwrap();
+        assert_eq!((found.end, found.returns, found.returned), (Some(4096), 3, Some(0)));
+        assert_eq!((found.marked, found.python), (None, Some((2, 7, 18))));
+        // Cut off, it is zero; another layout is refused.
+        assert_eq!(bare(&bytes[..state + 4]).unwrap().unwrap().end, None);
+        bytes[offset_of!(layout::Header, version)] += 1;
+        assert!(matches!(bare(&bytes[..]), Err(ReadError::Version(_))));
+        assert!(matches!(bare(&bytes[..9]), Err(ReadError::Version(0))));
+    }
+}

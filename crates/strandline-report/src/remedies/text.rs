@@ -16,7 +16,7 @@ pub fn render(r: &Remedies) -> String {
         1 => "one run each".to_owned(),
         n => format!("medians of {n} runs each"),
     };
-    let words = r.command.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = r.command_line.split_whitespace().collect::<Vec<_>>().join(" ");
     let tail = format!("  ({python}{runs})");
     let title = "What gives memory back: ";
     let room = WIDTH.saturating_sub(title.len() + tail.len() + 1);
@@ -148,6 +148,9 @@ fn table(out: &mut String, r: &Remedies) {
     }
 }
 
+/// So many of the best are shown with everything, the others with one line.
+const IN_FULL: usize = 3;
+
 /// For each remedy that helped, how to get it.
 fn lines(out: &mut String, r: &Remedies) {
     let helped: Vec<&Remedy> =
@@ -156,20 +159,58 @@ fn lines(out: &mut String, r: &Remedies) {
         out.push_str("\nNothing that was tried helped.\n");
         return;
     }
-    out.push_str("\nHow to get what helped:\n");
-    for remedy in helped {
-        out.push_str(&format!("  {}\n", remedy.name));
-        let code = remedy.code.as_ref();
-        if code != Some(&remedy.line) {
-            out.push_str(&format!("    {}\n", remedy.line));
+    out.push_str("\nHow to get what helped, in a shell, a Dockerfile (ENV) or Python:\n");
+    let command = shown_command(&r.command_line);
+    for (i, remedy) in helped.iter().enumerate() {
+        let name = format!("{}:", remedy.name);
+        let mut lines: Vec<Vec<&str>> = Vec::new();
+        if remedy.code.as_ref() != Some(&remedy.line) {
+            lines.push(match remedy.line.strip_suffix(&r.command_line) {
+                Some(variables) => variables.split_whitespace().chain([&*command]).collect(),
+                None => vec![&remedy.line],
+            });
         }
-        if let Some(docker) = &remedy.dockerfile {
-            out.push_str(&format!("    Dockerfile: {docker}\n"));
+        if let Some(docker) = remedy.dockerfile.as_ref().filter(|_| i < IN_FULL) {
+            lines.extend(docker.lines().map(|line| line.split_whitespace().collect()));
         }
-        if let Some(code) = code {
-            out.push_str(&format!("    in Python: {code}\n"));
+        lines.extend(remedy.code.as_deref().map(|code| vec![code]));
+        for (n, words) in lines.iter().enumerate() {
+            broken(out, if n == 0 { &name } else { "" }, words);
         }
     }
+    if helped.len() > IN_FULL {
+        out.push_str("The lines for a Dockerfile that are not shown are in --json.\n");
+    }
+}
+
+/// The command on one line: what doesn't fit, and what follows a line break in it, is cut off.
+fn shown_command(command: &str) -> String {
+    let one_line = command.split(|c: char| c.is_control()).next().unwrap_or("");
+    let cut = if one_line.len() < command.len() { "…" } else { "" };
+    shorten(&format!("{one_line}{cut}"), WIDTH - CONTINUED.len() - 2)
+}
+
+/// Indentation of what continues a line.
+const CONTINUED: &str = "        ";
+
+/// A line of a shell or Dockerfile, broken between words where it is too long.
+fn broken(out: &mut String, name: &str, words: &[&str]) {
+    let mut line = if name.is_empty() { "   ".to_owned() } else { format!("  {name}") };
+    for (i, word) in words.iter().enumerate() {
+        // Two more for the backslash, unless it is the last one.
+        let end = if i + 1 == words.len() { 0 } else { 2 };
+        if line.chars().count() + 1 + word.chars().count() + end > WIDTH {
+            // After the name alone there is nothing to continue.
+            out.push_str(&line);
+            out.push_str(if i == 0 { "\n" } else { " \\\n" });
+            line = CONTINUED.to_owned();
+        } else {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    out.push_str(&line);
+    out.push('\n');
 }
 
 fn not_tried(out: &mut String, r: &Remedies) {

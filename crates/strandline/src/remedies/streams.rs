@@ -246,9 +246,9 @@ impl Input {
         }
     }
 
-    /// True if what the program reads can be read only once.
-    pub fn is_once(&self) -> bool {
-        matches!(self, Input::Once)
+    /// True if something came that can be read only once.
+    pub fn was_recorded(&self) -> bool {
+        matches!(self, Input::Recorded(file) if file.metadata().is_ok_and(|m| m.len() != 0))
     }
 
     /// What the next run reads.
