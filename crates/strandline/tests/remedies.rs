@@ -5,7 +5,6 @@ mod common;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use common::*;
 
@@ -213,43 +212,51 @@ fn cycles_come_back_by_collecting() {
         let (ran, found) = case.only("collect,malloc-trim", &[]);
         ran.ok();
         assert!(found.saved("collect") > 40.0, "{}", found.saved("collect"));
-        assert_eq!(found.verdict("malloc-trim"), "no effect");
+        assert!(found.saved("malloc-trim") < 4.0, "{}", found.saved("malloc-trim"));
     });
 }
 
-/// The program as it is has the memory and the run time that it has without strandline.
-#[test]
-fn as_is_is_as_it_is() {
-    let source = r#"
-import sys
+/// Says its resident bytes, and the processor time that it took.
+const SAYS: &str = r#"
+import os, sys
 x = dict((i, [i]) for i in range(200000))
 y = [str(i) for i in range(300000)]
+z = [bytearray(600) for _ in range(50000)]
 del x
 def rss():
     with open("/proc/self/smaps_rollup") as f:
         return [int(l.split()[1]) * 1024 for l in f if l.startswith("Rss:")][0]
 rss()
-sys.stdout.write("%d\n" % rss())
+sys.stdout.write("[%d, %f]\n" % (rss(), sum(os.times()[:2])))
 "#;
+
+fn middle(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
+
+/// The program as it is has the memory and takes the time that it has and takes without
+/// strandline. The time is the processor's: other programs of the machine don't count.
+#[test]
+fn as_is_is_as_it_is() {
     each(|python| {
-        let tried = Tried::script(python, source);
-        let mut plain = (Vec::new(), Vec::new());
-        for _ in 0..5 {
-            let start = Instant::now();
-            plain.0.push(tried.0.plain().ok().json().as_i64().unwrap());
-            plain.1.push(start.elapsed().as_nanos() as i64);
+        let tried = Tried::script(python, SAYS);
+        let rounds = if slow(python.version) { 7 } else { 1 };
+        let (mut rss, mut ends, mut plain, mut as_is) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..rounds {
+            let said = tried.0.plain().ok().json();
+            rss.push(said[0].as_f64().unwrap());
+            plain.push(said[1].as_f64().unwrap());
+            let (ran, found) = tried.only("arena-max", &[]);
+            as_is.push(ran.ok().json()[1].as_f64().unwrap());
+            ends.push(number(&found.0["as_is"], "end_rss_bytes") as f64);
         }
-        let (ran, found) = tried.only("arena-max", &["--repeat", "5"]);
-        ran.ok();
-        let as_is = &found.0["as_is"];
-        plain.0.sort_unstable();
-        plain.1.sort_unstable();
-        let (rss, ns) = (plain.0[2], plain.1[2]);
-        let end = number(as_is, "end_rss_bytes");
-        assert!((end - rss).abs() <= MIB * 3 / 10, "{end}, plain {rss}");
-        // The machine does other things as well: a wrapped allocator would be far above this.
-        let run = number(as_is, "run_ns");
-        assert!(run <= ns + ns / 4 + 100_000_000, "{run} ns, plain {ns} ns");
+        let off = (middle(ends) - middle(rss)) / MIB as f64;
+        assert!(off.abs() <= 0.3, "{off} MiB off");
+        if rounds > 1 {
+            let (plain, as_is) = (middle(plain), middle(as_is));
+            assert!(as_is <= plain * 1.1 + 0.02, "{as_is} s, plain {plain} s");
+        }
     });
 }
 
@@ -333,8 +340,8 @@ fn a_function_apart_leaves_nothing() {
 }
 
 /// 20 MiB that only trimming brings back.
-const FREED: &str = "x = [bytearray(10000) for _ in range(2000)]\n\
-                     pin = bytearray(10000)\n\
+const FREED: &str = "x = [bytearray(b'x') * 10000 for _ in range(2000)]\n\
+                     pins = x[-20:]\n\
                      del x\n";
 
 #[test]
