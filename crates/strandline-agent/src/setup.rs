@@ -30,13 +30,15 @@ static LOOK_AT: AtomicU32 = AtomicU32::new(16);
 
 /// From now on the first running frame starts the front.
 pub fn wait_for_python() {
-    let mine: unsafe extern "C" fn() -> c_int = finalize;
+    let finalize: unsafe extern "C" fn() -> c_int = finalize;
+    let exit: unsafe extern "C" fn(c_int) = exit;
     // Where this works nothing has to be imported for the exit handler while the program runs.
-    FINALIZE_SEEN.store(redirect(&[(&symbols::FINALIZE, mine as usize)]), Relaxed);
+    let wanted = [(&symbols::FINALIZE, finalize as usize), (&symbols::PY_EXIT, exit as usize)];
+    FINALIZE_SEEN.store(redirect(&wanted), Relaxed);
     STATE.store(WAITING, Relaxed);
 }
 
-/// Calls of `Py_FinalizeEx` come through `finalize`.
+/// Calls of `Py_FinalizeEx` come through `finalize`, those of `Py_Exit` through `exit`.
 static FINALIZE_SEEN: AtomicBool = AtomicBool::new(false);
 
 /// In place of `Py_FinalizeEx`: registers the exit handler at the last moment. It runs before
@@ -45,6 +47,14 @@ unsafe extern "C" fn finalize() -> c_int {
     finalizing();
     // SAFETY: CPython's own function, called as it was called.
     unsafe { call!(symbols::FINALIZE, fn() -> c_int) }
+}
+
+/// In place of `Py_Exit` (`sys.exit`), which has its own way to the end since 3.13
+/// (Python/pylifecycle.c).
+unsafe extern "C" fn exit(status: c_int) {
+    finalizing();
+    // SAFETY: CPython's own function, called as it was called; it doesn't return.
+    unsafe { call!(symbols::PY_EXIT, fn(status => c_int)) }
 }
 
 /// A frame runs on this thread, which holds the GIL and whose state is `tstate`.
