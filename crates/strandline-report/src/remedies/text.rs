@@ -156,7 +156,8 @@ fn lines(out: &mut String, r: &Remedies) {
     let helped: Vec<&Remedy> =
         r.remedies.iter().filter(|w| w.verdict == Verdict::Better).map(|w| &w.remedy).collect();
     if helped.is_empty() {
-        out.push_str("\nNothing that was tried helped.\n");
+        let none = if r.remedies.is_empty() { "Nothing could be tried" } else { "Nothing helped" };
+        out.push_str(&format!("\n{none}.\n"));
         return;
     }
     out.push_str("\nHow to get what helped, in a shell, a Dockerfile (ENV) or Python:\n");
