@@ -105,6 +105,6 @@ mod tests {
         assert_eq!(bare(&bytes[..state + 4]).unwrap().unwrap().end, None);
         bytes[offset_of!(layout::Header, version)] += 1;
         assert!(matches!(bare(&bytes[..]), Err(ReadError::Version(_))));
-        assert!(matches!(bare(&bytes[..9]), Err(ReadError::Version(0))));
+        assert!(matches!(bare(&bytes[..8]), Err(ReadError::Version(0))));
     }
 }
