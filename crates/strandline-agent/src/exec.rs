@@ -10,18 +10,25 @@ use crate::environment::{with_environ, with_names};
 use crate::fork::in_vfork_child;
 use crate::real::{self, libc_call};
 use crate::region::{claimed, region};
-use crate::rss;
+use crate::{bare, rss};
 
 /// Says that this program is being replaced, and what was in use.
 fn replaced() {
     if claimed() && !in_vfork_child() {
-        rss::write_ledger(&region().head.exit);
+        if bare::is() {
+            bare::replaced(true);
+        } else {
+            rss::write_ledger(&region().head.exit);
+        }
         region().head.state.store(capture::STATE_REPLACED, Relaxed);
     }
 }
 
 fn not_replaced() {
     if claimed() && !in_vfork_child() {
+        if bare::is() {
+            bare::replaced(false);
+        }
         region().head.exit.when.store(0, Relaxed);
         region().head.state.store(capture::STATE_RUNNING, Relaxed);
     }

@@ -12,11 +12,11 @@ use libc::{c_char, c_int, c_void};
 use strandline_capture::layout as capture;
 
 use crate::lines::{marked, monitoring, trace};
-use crate::process;
 use crate::python::{self, word};
 use crate::region::{self, region};
 use crate::symbols::{self, call, Object};
 use crate::tls::{self, Quiet};
+use crate::{bare, process};
 
 const FRONT: &str = concat!(include_str!("front.py"), "\0");
 const FRONT_MORE: &str = concat!(include_str!("front_more.py"), "\0");
@@ -196,6 +196,17 @@ pub unsafe fn new_long(value: i64) -> Object {
     unsafe { call!(symbols::FROM_LONG, fn(value => i64) -> Object) }
 }
 
+/// What the front is given.
+static FUNCTIONS: [(&core::ffi::CStr, Native); 7] = [
+    (c"native_mark", native_mark),
+    (c"native_nested", native_nested),
+    (c"native_trace", native_trace),
+    (c"native_callback", native_callback),
+    (c"native_consider", native_consider),
+    (c"native_quiet", native_quiet),
+    (c"native_more", native_more),
+];
+
 /// Runs the front in a namespace of its own.
 ///
 /// # Safety
@@ -223,20 +234,13 @@ unsafe fn front() -> Option<()> {
             fn(patterns.as_ptr() => *const u8, patterns.len() as isize => isize) -> Object
         );
         set(namespace, c"PATTERN_TEXT", text)?;
-        let functions: [(&core::ffi::CStr, Native); 7] = [
-            (c"native_mark", native_mark),
-            (c"native_nested", native_nested),
-            (c"native_trace", native_trace),
-            (c"native_callback", native_callback),
-            (c"native_consider", native_consider),
-            (c"native_quiet", native_quiet),
-            (c"native_more", native_more),
-        ];
+        let (text, functions) =
+            if bare::is() { (bare::FRONT, &bare::FUNCTIONS[..]) } else { (FRONT, &FUNCTIONS[..]) };
         for (name, f) in functions {
-            let object = monitoring::method_object(name, f as usize, monitoring::VARARGS);
+            let object = monitoring::method_object(name, *f as usize, monitoring::VARARGS);
             set(namespace, name, object)?;
         }
-        run(FRONT, namespace)?;
+        run(text, namespace)?;
         NAMESPACE.store(namespace as usize, Relaxed);
         Some(())
     }

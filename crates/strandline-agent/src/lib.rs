@@ -14,6 +14,7 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("the agent knows the x86-64 Linux ABI only");
 
+mod bare;
 mod census;
 mod chunks;
 mod clock;
@@ -21,6 +22,7 @@ mod control;
 mod counters;
 mod environment;
 mod explain;
+mod footprint;
 mod fork;
 mod front;
 mod got;

@@ -3,7 +3,7 @@
 //! Each forwards to libc and counts. A realloc forgets the old chunk *before* libc can hand its
 //! address to another thread, and puts it back if libc fails.
 
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use libc::{c_int, c_void};
 
@@ -17,12 +17,30 @@ use crate::rss;
 use crate::sites;
 use crate::tls::{tls, QUIET};
 
-/// Hooks count; until then they only forward.
-static ON: AtomicBool = AtomicBool::new(false);
+/// Hooks only forward.
+const FORWARD: u8 = 0;
+/// Hooks count.
+const COUNT: u8 = 1;
+/// Hooks forward, and tell when Python runs.
+const WATCH: u8 = 2;
+static MODE: AtomicU8 = AtomicU8::new(FORWARD);
 
 /// Starts counting.
 pub fn start() {
-    ON.store(true, Relaxed);
+    MODE.store(COUNT, Relaxed);
+}
+
+/// Starts looking whether Python runs, for as long as `bare::watch` wants to know.
+pub fn start_watching() {
+    MODE.store(WATCH, Relaxed);
+}
+
+#[cold]
+#[inline(never)]
+fn watch() {
+    if MODE.load(Relaxed) == WATCH && !crate::bare::watch() {
+        MODE.store(FORWARD, Relaxed);
+    }
 }
 
 /// True if this allocation is the profiler's own: the thread works for it, or `dlsym` is looking
@@ -32,15 +50,22 @@ fn own_turn(real: &real::Real, n: usize) -> bool {
     (tls().flags.get() & QUIET != 0 && n < own::LARGEST) || real.address() == 0
 }
 
+/// True if hooks count.
 #[inline(always)]
-fn counting() -> bool {
-    ON.load(Relaxed)
+pub fn counting() -> bool {
+    MODE.load(Relaxed) == COUNT
 }
 
 /// Counts the chunk at `p`, `n` bytes asked for.
 #[inline(always)]
 fn count(p: *mut c_void, n: usize) {
-    if p.is_null() || !counting() {
+    if !counting() {
+        if MODE.load(Relaxed) == WATCH {
+            watch();
+        }
+        return;
+    }
+    if p.is_null() {
         return;
     }
     let p = p as usize;

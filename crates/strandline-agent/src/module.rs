@@ -1,4 +1,5 @@
-//! The module `strandline` of a profiled program: `strandline.census()`, `strandline.trim()`.
+//! The module `strandline` of a profiled program: `strandline.census()`, `strandline.trim()`,
+//! `strandline.mark()`.
 //!
 //! It is an entry in the table of built-in modules (`PyImport_AppendInittab`), made before the
 //! interpreter starts: nothing of it exists until it is imported.
@@ -112,12 +113,13 @@ unsafe extern "C" fn execute(module: Object) -> c_int {
     unsafe {
         let names = call!(symbols::MODULE_DICT, fn(module => Object) -> Object);
         let owner = region::header().map_or(0, |h| h.owner_pid);
-        let functions: [(&CStr, front::Native); 5] = [
+        let functions: [(&CStr, front::Native); 6] = [
             (c"native_ask", native_ask),
             (c"native_release", native_release),
             (c"native_promising", native_promising),
             (c"native_remedy", native_remedy),
             (c"native_rss", native_rss),
+            (c"mark", crate::bare::native_mark),
         ];
         let filled = {
             let _quiet = Quiet::new();

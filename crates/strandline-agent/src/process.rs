@@ -10,7 +10,7 @@ use crate::fork::{after_fork_child, after_fork_parent, before_fork, in_vfork_chi
 use crate::real::{self, libc_call};
 use crate::region::{self, claimed, region};
 use crate::tls::Quiet;
-use crate::{census, heap, malloc, python, rss, setup, sites};
+use crate::{bare, census, heap, malloc, python, rss, setup, sites};
 
 /// Starts the agent in this process: maps the capture, installs the hooks that can be installed
 /// before the interpreter runs. Does nothing if no capture was named.
@@ -34,6 +34,10 @@ pub unsafe fn start(argc: c_int, argv: *mut *mut c_char, envp: *mut *mut c_char)
         return;
     }
     FOLLOWING.store(region::options() & capture::OPTION_FOLLOW != 0, Relaxed);
+    if bare::is() {
+        bare::start();
+        return;
+    }
     sites::start();
     // SAFETY: argv as given to the constructor.
     unsafe { describe(argc, argv) };
@@ -106,6 +110,15 @@ pub fn exiting() {
     if claimed() {
         let h = &region().head;
         if h.exit.when.load(Relaxed) != 0 {
+            return;
+        }
+        if bare::is() {
+            // A forked child has its parent's region in front of it.
+            if !in_vfork_child() {
+                h.exit.when.store(crate::clock::wall(), Relaxed);
+                bare::end();
+                h.state.store(capture::STATE_EXITED, Relaxed);
+            }
             return;
         }
         rss::write_ledger(&h.exit);

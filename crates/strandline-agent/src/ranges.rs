@@ -12,10 +12,11 @@ use libc::{c_int, c_void, off_t};
 
 use crate::counters;
 use crate::lock;
+use crate::malloc::counting;
 use crate::memory::{self, PAGE};
 use crate::python;
 use crate::real::{self, libc_call};
-use crate::region::{claimed, region};
+use crate::region::region;
 use crate::sites;
 use crate::tls::{tls, IN_ARENA, IN_OBJECT_27};
 
@@ -246,7 +247,7 @@ pub unsafe fn mmap(
             ) -> *mut c_void
         )
     };
-    if p == libc::MAP_FAILED || !claimed() {
+    if p == libc::MAP_FAILED || !counting() {
         return p;
     }
     crate::rss::pages_moved();
@@ -282,7 +283,7 @@ pub unsafe fn mmap(
 pub unsafe fn munmap(address: *mut c_void, bytes: usize) -> c_int {
     let mut pieces = NO_PIECES;
     let mut n = 0;
-    if claimed() {
+    if counting() {
         if bytes >= crate::rss::LARGE {
             crate::rss::before_release();
         }
@@ -297,7 +298,7 @@ pub unsafe fn munmap(address: *mut c_void, bytes: usize) -> c_int {
     // SAFETY: libc's munmap.
     let status =
         unsafe { libc_call!(real::MUNMAP, fn(address => *mut c_void, bytes => usize) -> c_int) };
-    if claimed() && status == 0 {
+    if counting() && status == 0 {
         crate::rss::large_freed(bytes);
     }
     for piece in pieces.iter().take(n) {
@@ -323,7 +324,7 @@ pub unsafe fn mremap(
 ) -> *mut c_void {
     let mut pieces = NO_PIECES;
     let mut n = 0;
-    if claimed() {
+    if counting() {
         crate::rss::pages_moved();
         n = take(old as usize, old_bytes, &mut pieces);
     }
@@ -344,7 +345,7 @@ pub unsafe fn mremap(
             uncount(*piece);
         }
     }
-    if claimed() && p != libc::MAP_FAILED {
+    if counting() && p != libc::MAP_FAILED {
         crate::rss::large_freed(old_bytes);
         crate::rss::large_allocated(new_bytes);
     }

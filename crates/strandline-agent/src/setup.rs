@@ -13,7 +13,7 @@ use crate::got::redirect;
 use crate::region::region;
 use crate::symbols::{self, call};
 use crate::tls::Quiet;
-use crate::{front, pymem, python, rss};
+use crate::{bare, front, pymem, python, rss};
 
 const IDLE: u32 = 0;
 const WAITING: u32 = 1;
@@ -30,13 +30,15 @@ static LOOK_AT: AtomicU32 = AtomicU32::new(16);
 
 /// From now on the first running frame starts the front.
 pub fn wait_for_python() {
-    let mine: unsafe extern "C" fn() -> c_int = finalize;
+    let finalize: unsafe extern "C" fn() -> c_int = finalize;
+    let exit: unsafe extern "C" fn(c_int) = exit;
     // Where this works nothing has to be imported for the exit handler while the program runs.
-    FINALIZE_SEEN.store(redirect(&[(&symbols::FINALIZE, mine as usize)]), Relaxed);
+    let wanted = [(&symbols::FINALIZE, finalize as usize), (&symbols::PY_EXIT, exit as usize)];
+    FINALIZE_SEEN.store(redirect(&wanted), Relaxed);
     STATE.store(WAITING, Relaxed);
 }
 
-/// Calls of `Py_FinalizeEx` come through `finalize`.
+/// Calls of `Py_FinalizeEx` come through `finalize`, those of `Py_Exit` through `exit`.
 static FINALIZE_SEEN: AtomicBool = AtomicBool::new(false);
 
 /// In place of `Py_FinalizeEx`: registers the exit handler at the last moment. It runs before
@@ -45,6 +47,14 @@ unsafe extern "C" fn finalize() -> c_int {
     finalizing();
     // SAFETY: CPython's own function, called as it was called.
     unsafe { call!(symbols::FINALIZE, fn() -> c_int) }
+}
+
+/// In place of `Py_Exit` (`sys.exit`), which has its own way to the end since 3.13
+/// (Python/pylifecycle.c).
+unsafe extern "C" fn exit(status: c_int) {
+    finalizing();
+    // SAFETY: CPython's own function, called as it was called; it doesn't return.
+    unsafe { call!(symbols::PY_EXIT, fn(status => c_int)) }
 }
 
 /// A frame runs on this thread, which holds the GIL and whose state is `tstate`.
@@ -72,6 +82,15 @@ pub fn python_runs(tstate: usize) {
 /// True once the interpreter runs the program, or is about to.
 pub fn is_up() -> bool {
     matches!(STATE.load(Relaxed), EARLY | ASKED_EXIT | DONE)
+}
+
+/// False once nothing is to be learned from being told that Python runs.
+pub fn is_waiting() -> bool {
+    match STATE.load(Relaxed) {
+        IDLE | DONE => false,
+        EARLY => !FINALIZE_SEEN.load(Relaxed),
+        _ => true,
+    }
 }
 
 fn finalizing() {
@@ -120,9 +139,13 @@ unsafe extern "C" fn run_front(_: *mut c_void) -> c_int {
     if tstate == 0 {
         return 0;
     }
-    crate::sites::note_thread(tstate);
-    pymem::wrap();
-    rss::write_ledger(&region().head.start);
+    if bare::is() {
+        bare::note_main_thread(tstate);
+    } else {
+        crate::sites::note_thread(tstate);
+        pymem::wrap();
+        rss::write_ledger(&region().head.start);
+    }
     let _quiet = Quiet::new();
     // SAFETY: a pending call runs with the GIL, no exception set.
     if unsafe { front::install() } {

@@ -86,6 +86,8 @@ symbols! {
     EVAL_CODE c"PyEval_EvalCode"
     /// `int Py_FinalizeEx(void)`, 3.6+
     FINALIZE c"Py_FinalizeEx"
+    /// `void Py_Exit(int)`
+    PY_EXIT c"Py_Exit"
     /// `PyObject *PyObject_Call(PyObject *, PyObject *, PyObject *)`
     CALL c"PyObject_Call"
     /// `PyObject *PyImport_ImportModule(const char *)`

@@ -41,6 +41,8 @@ pub struct Tls {
     pub program_trace: Cell<usize>,
     /// Highest stack address at which our evaluation function ran (before 3.12).
     pub stack_top: Cell<usize>,
+    /// How many calls of functions under `@profile` are under way (bare runs).
+    pub depth: Cell<usize>,
 }
 
 const _: () = assert!(core::mem::size_of::<Tls>() <= 128);

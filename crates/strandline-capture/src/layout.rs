@@ -45,6 +45,27 @@ pub const OPTION_FUNCTIONS: u32 = 4;
 pub const OPTION_CENSUS_EXIT: u32 = 8;
 /// [`Header::options`]: the main process asks for a census where its RSS is highest.
 pub const OPTION_CENSUS_PEAK: u32 = 16;
+/// [`Header::options`]: nothing is counted; resident memory is noted at a few points
+/// ([`RegionHead::bare`]) and the program runs as without strandline otherwise.
+pub const OPTION_BARE: u32 = 32;
+/// [`Header::options`], bare: `gc.collect()` at the point.
+pub const OPTION_COLLECT: u32 = 64;
+/// [`Header::options`], bare: `malloc_trim(0)` at the point, after the above.
+pub const OPTION_TRIM: u32 = 128;
+/// [`Header::options`], bare: functions under `@profile` run in a forked child.
+pub const OPTION_APART: u32 = 256;
+/// [`Header::options`], bare: the point is each `strandline.mark()`.
+pub const OPTION_AT_MARK: u32 = 512;
+/// [`Header::options`], bare: the point is each return of an outermost function under `@profile`.
+/// With neither of both it is the end of the program.
+pub const OPTION_AT_RETURN: u32 = 1024;
+
+/// [`Bare::flags`]: the end was noted while the interpreter still had its objects.
+pub const BARE_ALIVE: u32 = 1;
+/// [`Bare::flags`]: `malloc` isn't that of the C library.
+pub const BARE_OTHER_MALLOC: u32 = 2;
+/// [`Bare::flags`]: a reading was the kernel's quick one, which is off by some pages a thread.
+pub const BARE_QUICK: u32 = 4;
 
 /// [`Header::options`]: the main process asks for a census at the end of lines that moved much
 /// memory.
@@ -358,6 +379,40 @@ pub struct Ledger {
     pub when: AtomicU64,
 }
 
+/// Resident memory at a point of the program that may come more than once.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Noted {
+    /// How often the program came to it; 0: never.
+    pub count: AtomicU64,
+    /// Resident bytes the last time.
+    pub rss: AtomicI64,
+}
+
+/// What a bare run notes, and in any run the marks.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Bare {
+    /// `strandline.mark()`.
+    pub marks: Noted,
+    /// An outermost function under `@profile` returned.
+    pub returns: Noted,
+    /// Right before a remedy acted.
+    pub before: Noted,
+    /// Right after it had acted.
+    pub after: Noted,
+    /// The program is about to exit.
+    pub end: Noted,
+    /// Highest resident bytes that the kernel saw until then.
+    pub peak: AtomicI64,
+    /// Highest resident bytes of the largest child process that was waited for until then.
+    pub children_peak: AtomicI64,
+    /// `BARE_*` bits.
+    pub flags: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
+}
+
 /// Counters of one process.
 #[repr(C)]
 #[derive(Debug)]
@@ -441,6 +496,8 @@ pub struct RegionHead {
     pub started: AtomicU64,
     /// A remedy that is to be applied.
     pub control: Control,
+    /// Points of a bare run.
+    pub bare: Bare,
 }
 
 /// One process's part of the capture.

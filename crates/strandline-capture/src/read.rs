@@ -6,9 +6,11 @@
 //!
 //! A capture is sparse and huge; only the parts that its counts say are used are read.
 
+mod bare;
 mod process;
 mod tables;
 
+pub use bare::{bare, Bare};
 pub use process::{
     Function, Ledger, Line, Process, Refusal, SiteTotal, State, MAX_COMMAND_ARGUMENTS,
 };
@@ -115,9 +117,8 @@ pub struct Capture {
     pub doubts: Vec<String>,
 }
 
-/// Reads a whole capture.
-pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Capture, ReadError> {
-    let length = bytes.length()?;
+/// The header, if it is one of this layout.
+fn header<B: Bytes + ?Sized>(bytes: &B) -> Result<tables::Piece, ReadError> {
     let header = tables::Piece::read(bytes, 0, core::mem::size_of::<layout::Header>())?;
     if header.u64(offset_of!(layout::Header, magic)) != layout::MAGIC {
         return Err(ReadError::NotACapture);
@@ -126,6 +127,13 @@ pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Capture, ReadError> {
     if version != layout::VERSION {
         return Err(ReadError::Version(version));
     }
+    Ok(header)
+}
+
+/// Reads a whole capture.
+pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Capture, ReadError> {
+    let length = bytes.length()?;
+    let header = header(bytes)?;
     let mut doubts = Doubts::default();
     let mut patterns_len = header.u32(offset_of!(layout::Header, patterns_len)) as usize;
     if patterns_len > layout::MAX_PATTERNS {

@@ -5,7 +5,7 @@
 //! both made from that one value, so they never disagree.
 //!
 //! [`census`] turns a census into text, [`explain`] an explanation; their JSON is the values as they
-//! are.
+//! are. [`remedies`] judges the runs of one program under several remedies.
 //!
 //! This crate starts no process, prints nothing and looks into none; the only thing that it may
 //! read is source files, through the [`Sources`] that the caller hands in.
@@ -15,6 +15,7 @@ mod block;
 pub mod census;
 pub mod explain;
 mod model;
+pub mod remedies;
 mod source;
 pub mod text;
 

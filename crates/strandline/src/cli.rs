@@ -12,6 +12,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::remedies;
+
 /// Memory profiler for Python: what every line allocates, holds and strands.
 #[derive(Debug, Parser)]
 #[command(name = "strandline", version, about, arg_required_else_help = true)]
@@ -172,7 +174,7 @@ that process, and what it gave back is shown.
 
 Examples:
   strandline remedies app.py --verbose
-  strandline remedies --only malloc-trim,low-thresholds --repeat 3 -- python3 app.py
+  strandline remedies --only malloc-trim,trim-threshold --repeat 3 -- python3 app.py
   strandline remedies 4711 --trim";
 
 /// Options of `remedies`.
@@ -323,6 +325,11 @@ pub fn parse(words: Vec<OsString>) -> Result<Command, clap::Error> {
         }
         Verb::Remedies(options) if options.pid.is_some() => Ok(Command::RemedyOf(options)),
         Verb::Remedies(options) => {
+            if let Some(name) = options.only.iter().find(|name| !remedies::is_known(name)) {
+                let text =
+                    format!("no remedy is called '{name}'; there are: {}", remedies::names());
+                return Err(usage(verb, ErrorKind::InvalidValue, &text));
+            }
             let program = program_of(verb, program, options.python.is_some())?;
             Ok(Command::Remedies(options, program))
         }
@@ -591,13 +598,21 @@ mod tests {
         for line in [&["4711", "--trim"][..], &["--json", "4711", "--collect"]] {
             assert!(matches!(remedies(line), Ok(Command::RemedyOf(_))), "{line:?}");
         }
-        for line in [&["a.py", "--trim"][..], &["--only", "gc,trim", "-c", "4711"], &["--", "4711"]]
-        {
+        for line in [
+            &["a.py", "--trim"][..],
+            &["--only", "collect,malloc-trim", "-c", "4711"],
+            &["--", "4711"],
+        ] {
             assert!(matches!(remedies(line), Ok(Command::Remedies(..))), "{line:?}");
         }
-        for line in
-            [&[][..], &["4711"], &["--trim"], &["--trim", "a.py"], &["4711", "--trim", "--collect"]]
-        {
+        for line in [
+            &[][..],
+            &["--only", "gc", "a.py"],
+            &["4711"],
+            &["--trim"],
+            &["--trim", "a.py"],
+            &["4711", "--trim", "--collect"],
+        ] {
             assert_eq!(remedies(line).unwrap_err().exit_code(), 2, "{line:?}");
         }
     }

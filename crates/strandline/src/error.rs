@@ -49,6 +49,12 @@ pub enum Error {
     SharedMap(io::Error),
     #[error("process {0} asked for a census, but isn't the one that has the agent: is it in another pid namespace?")]
     NotOurs(u32),
+    #[error("the program's input and output can't be set up: {}; close some files or raise ulimit -n", reason(.0))]
+    Streams(io::Error),
+    #[error("nothing was measured: no Python was seen that strandline can be preloaded into; name one with `-- python3 ...`")]
+    NoPythonSeen,
+    #[error("nothing was measured: process {0} was killed or replaced before its end; it has to end by itself")]
+    EndNotSeen(u32),
     #[error("{}: can't be started: {}", .0.display(), reason(.1))]
     Start(PathBuf, io::Error),
     #[error("process {} can't be waited for: {}; its report is lost", .0, reason(.1))]

@@ -8,13 +8,15 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::raw::c_char;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::ptr::null;
+use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::Duration;
 
 use libc::{c_int, pid_t};
 
 use crate::error::Error;
-use crate::signals::{Blocked, Forwarding};
+use crate::signals::{self, Blocked, Forwarding};
 use crate::target::Target;
 
 /// How the target ended.
@@ -34,25 +36,49 @@ pub struct Running {
     _forwarding: Forwarding,
 }
 
+/// What a run has that the user's own environment doesn't give it.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Environment variables that are set, in place of those of the same name.
+    pub variables: Vec<(&'static str, Vec<u8>)>,
+    /// A library that is preloaded behind the agent.
+    pub library: Option<PathBuf>,
+    /// Descriptors of this process that become 0, 1 and 2.
+    pub streams: [Option<c_int>; 3],
+}
+
 const PRELOAD: &[u8] = b"LD_PRELOAD=";
 const CAPTURE: &[u8] = b"STRANDLINE_CAPTURE=";
 
-/// The environment `of`, with the agent in front of what is preloaded, and the capture's name.
-/// Every other entry stays what and where it is.
-fn environment(of: &[CString], agent: &str, capture: &str) -> Vec<Vec<u8>> {
+/// The environment `of`, with the agent in front of what is preloaded, the capture's name, and
+/// what `changes` says. Every other entry stays what and where it is.
+fn environment(of: &[CString], agent: &str, capture: &str, changes: &Changes) -> Vec<Vec<u8>> {
     let mut out = Vec::with_capacity(of.len() + 2);
+    let mut first = agent.as_bytes().to_vec();
+    if let Some(library) = &changes.library {
+        first.extend([b":", library.as_os_str().as_bytes()].concat());
+    }
+    let is_set = |entry: &[u8]| {
+        let named = |name: &str| {
+            entry.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+        };
+        changes.variables.iter().any(|(name, _)| named(name))
+    };
     let mut preloaded = false;
     for entry in of {
         let bytes = entry.as_bytes();
         if let Some(rest) = bytes.strip_prefix(PRELOAD).filter(|_| !preloaded) {
             preloaded = true;
-            out.push([PRELOAD, agent.as_bytes(), b":", rest].concat());
-        } else if !bytes.starts_with(CAPTURE) {
+            out.push([PRELOAD, &first, b":", rest].concat());
+        } else if !bytes.starts_with(CAPTURE) && !is_set(bytes) {
             out.push(bytes.to_vec());
         }
     }
     if !preloaded {
-        out.push([PRELOAD, agent.as_bytes()].concat());
+        out.push([PRELOAD, &first].concat());
+    }
+    for (name, value) in &changes.variables {
+        out.push([name.as_bytes(), b"=", value].concat());
     }
     out.push([CAPTURE, capture.as_bytes()].concat());
     out
@@ -97,10 +123,20 @@ fn bytes(text: impl AsRef<OsStr>) -> Vec<u8> {
 
 /// Starts the target with the agent inside. `agent` and `capture` are file names.
 pub fn start(target: &Target, agent: &str, capture: &str) -> Result<Running, Error> {
+    start_changed(target, agent, capture, &Changes::default())
+}
+
+/// `start`, with changes.
+pub fn start_changed(
+    target: &Target,
+    agent: &str,
+    capture: &str,
+    changes: &Changes,
+) -> Result<Running, Error> {
     let failed = |e: io::Error| Error::Start(target.file.clone(), e);
     let file = CString::new(bytes(&target.file)).map_err(|e| failed(e.into()))?;
     let arguments = Strings::new(target.arguments.iter().map(bytes)).map_err(failed)?;
-    let variables = environment(&own_environment(), agent, capture);
+    let variables = environment(&own_environment(), agent, capture, changes);
     let variables = Strings::new(variables.into_iter()).map_err(failed)?;
     let pipe = pipe().map_err(failed)?;
     let blocked = Blocked::new();
@@ -108,6 +144,7 @@ pub fn start(target: &Target, agent: &str, capture: &str) -> Result<Running, Err
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         blocked.restore_for_target();
+        put_in_place(&changes.streams);
         become_target(&file, &arguments, &variables, pipe[1]);
     }
     let error = io::Error::last_os_error();
@@ -128,6 +165,16 @@ pub fn start(target: &Target, agent: &str, capture: &str) -> Result<Running, Err
     let forwarding = Forwarding::to(pid);
     blocked.release();
     Ok(Running { pid, _forwarding: forwarding })
+}
+
+/// In the child: makes the descriptors 0, 1 and 2 what they are to be. Async-signal-safe.
+fn put_in_place(streams: &[Option<c_int>; 3]) {
+    for (to, from) in (0..).zip(streams) {
+        if let Some(from) = from {
+            // SAFETY: dup2(2) on descriptors that stay open in the parent; the copy outlives exec.
+            unsafe { libc::dup2(*from, to) };
+        }
+    }
 }
 
 /// In the child: executes the target, or tells why not and ends.
@@ -198,6 +245,28 @@ impl Running {
         }
     }
 
+    /// Waits for the target's end, and kills it if that doesn't come within `limit`; true if so.
+    pub fn wait_at_most(self, limit: Duration) -> Result<(Ended, bool), Error> {
+        let pid = self.pid;
+        let (end, ended) = channel::<()>();
+        let watchdog = signals::held_back(|| {
+            std::thread::Builder::new().spawn(move || {
+                let late = ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
+                if late {
+                    // SAFETY: kill(2) on our own child, which is only reaped when this thread has
+                    // ended.
+                    unsafe { libc::kill(pid, libc::SIGKILL) };
+                }
+                late
+            })
+        });
+        let _ = self.has_ended();
+        drop(end);
+        // Without a thread there is no limit.
+        let late = watchdog.is_ok_and(|w| w.join().unwrap_or(false));
+        self.wait().map(|ended| (ended, late))
+    }
+
     /// Waits for the target's end.
     pub fn wait(self) -> Result<Ended, Error> {
         while !self.has_ended() {
@@ -221,8 +290,12 @@ mod tests {
     use super::*;
 
     fn made(of: &[&str]) -> Vec<String> {
+        made_with(of, &Changes::default())
+    }
+
+    fn made_with(of: &[&str], changes: &Changes) -> Vec<String> {
         let of: Vec<CString> = of.iter().map(|e| CString::new(*e).unwrap()).collect();
-        let out = environment(&of, "/proc/1/fd/4", "/proc/1/fd/3");
+        let out = environment(&of, "/proc/1/fd/4", "/proc/1/fd/3", changes);
         out.into_iter().map(|e| String::from_utf8(e).unwrap()).collect()
     }
 
@@ -236,5 +309,20 @@ mod tests {
         );
         // The agent gives back the empty value that was there.
         assert_eq!(made(&["LD_PRELOAD="])[0], "LD_PRELOAD=/proc/1/fd/4:");
+    }
+    #[test]
+    fn changes_take_the_place_of_what_was_set() {
+        let changes = Changes {
+            variables: vec![("MALLOC_ARENA_MAX", b"1".to_vec()), ("B", b"2".to_vec())],
+            library: Some("/usr/lib/liballocator.so".into()),
+            streams: [None; 3],
+        };
+        let made = made_with(&["MALLOC_ARENA_MAX=8", "MALLOC_ARENA_MAXI=8", "A=b"], &changes);
+        let preload = "LD_PRELOAD=/proc/1/fd/4:/usr/lib/liballocator.so";
+        let capture = "STRANDLINE_CAPTURE=/proc/1/fd/3";
+        let all = ["MALLOC_ARENA_MAXI=8", "A=b", preload, "MALLOC_ARENA_MAX=1", "B=2", capture];
+        assert_eq!(made, all);
+        let made = made_with(&["LD_PRELOAD=x.so"], &changes);
+        assert_eq!(made[0], format!("{preload}:x.so"));
     }
 }

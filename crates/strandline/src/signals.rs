@@ -34,7 +34,17 @@ extern "C" fn record() {
 
 /// True if stderr was closed when strandline started.
 pub fn stderr_was_closed() -> bool {
-    CLOSED.load(SeqCst) & 4 != 0
+    was_closed(2)
+}
+
+/// True if descriptor `fd`, one of the first three, was closed when strandline started.
+pub fn was_closed(fd: c_int) -> bool {
+    CLOSED.load(SeqCst) & 1 << fd != 0
+}
+
+/// The signal that was to end the target, if one came.
+pub fn asked_to_end() -> Option<c_int> {
+    Some(ASKED_TO_END.load(SeqCst)).filter(|signal| *signal != 0)
 }
 
 fn action_of(signal: c_int) -> Option<sigaction> {
@@ -183,7 +193,14 @@ impl Drop for Forwarding {
     }
 }
 
+/// Signals that mean: come to an end.
+const ENDING: [c_int; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP];
+static ASKED_TO_END: AtomicI32 = AtomicI32::new(0);
+
 extern "C" fn pass_on(signal: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    if ENDING.contains(&signal) {
+        ASKED_TO_END.store(signal, SeqCst);
+    }
     let pid = TARGET.load(SeqCst);
     // SAFETY: the kernel hands a valid siginfo to a handler that was set with SA_SIGINFO; kill(2)
     // is async-signal-safe, and errno is put back for the code that was interrupted.

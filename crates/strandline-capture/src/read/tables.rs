@@ -46,7 +46,8 @@ impl Piece {
         u64::from_le_bytes(self.array(at))
     }
 
-    fn i64(&self, at: usize) -> i64 {
+    /// The number at `at`; 0 outside the piece.
+    pub(super) fn i64(&self, at: usize) -> i64 {
         i64::from_le_bytes(self.array(at))
     }
 

@@ -283,7 +283,8 @@ impl Job {
         self
     }
 
-    fn ready(&self, program: &Path) -> Command {
+    /// A command in the program's directory and environment.
+    pub fn ready(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         clean(&mut command);
         command.current_dir(self.dir.path());
