@@ -7,14 +7,13 @@
 //! garbage unless something holds it that can't be seen: then its reference count is more than the
 //! references that were found, and it is no garbage. So the figure is a lower bound.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use foldhash::fast::FixedState;
 use rayon::prelude::*;
 
 use strandline_interpreter::{words, Block, Mark, TypeId, TypeInfo, NATIVE};
 
+use crate::chunks::Python;
 use crate::count::Counts;
 use crate::functions::Functions;
 use crate::mappings::Claimed;
@@ -254,14 +253,39 @@ impl<'a> Marking<'a> {
         }))
     }
 
+    /// Those of `all` that `keep` wants.
+    fn filtered(&self, keep: impl Fn(&Thing<'a>) -> bool + Sync) -> Vec<Thing<'a>> {
+        let keep = &keep;
+        let search = self.search;
+        let arenas: Vec<_> = search
+            .pythons
+            .iter()
+            .flat_map(|p| (0..p.blocks.arenas().len()).map(move |arena| (p, arena)))
+            .collect();
+        let of_arena = |(p, arena): (&'a Python<'a>, usize)| {
+            let things = p.blocks.of_arena(arena).filter_map(move |(at, _, _)| {
+                let (start, len) = (at.start, at.size as u64);
+                Some(Thing { start, len, cell: p.blocks.cell(at)? })
+            });
+            things.filter(keep).collect::<Vec<_>>()
+        };
+        let blocks: Vec<Vec<Thing<'a>>> = arenas.into_par_iter().map(of_arena).collect();
+        let mut kept: Vec<Thing<'a>> = blocks.into_iter().flatten().collect();
+        let chunks = search.chunks.all().filter(|(chunk, _)| chunk.state().is_used());
+        let chunks = chunks.map(|(chunk, cell)| {
+            Thing { start: chunk.user(), len: chunk.usable(), cell }
+        });
+        kept.extend(chunks.filter(keep));
+        kept
+    }
+
     /// Marks what the roots hold: memory that isn't Python's own.
     fn mark_roots(&self, pass: Pass) {
         let image = self.search.image;
-        let mut fresh = Vec::new();
         let in_c = |thing: &Thing<'_>| {
             matches!(thing.block(), Block::Raw | Block::Owned(NATIVE)) && pass.set(thing)
         };
-        fresh.extend(self.all().filter(in_c));
+        let mut fresh = self.filtered(in_c);
         let note = |word: u64, fresh: &mut Vec<Thing<'a>>| {
             fresh.extend(self.target(word).filter(|to| pass.set(to)));
         };
@@ -291,21 +315,32 @@ impl<'a> Marking<'a> {
 
     /// Marks what has more references than were found: somebody holds it who can't be seen.
     fn mark_held(&self, pass: Pass) {
-        let left: Vec<Thing<'_>> = self.all().filter(|thing| !pass.has(thing)).collect();
-        let mut found: HashMap<u64, u64, FixedState> = HashMap::default();
-        for &thing in &left {
-            self.held_by(thing, |to| {
-                if !pass.has(&to) {
-                    *found.entry(to.start).or_default() += 1;
-                }
-            });
-        }
+        let left = self.filtered(|thing| !pass.has(thing));
+        // Where each reference goes; sorted, so that those to one thing stand together.
+        let of_part = |part: &[Thing<'a>]| {
+            let mut to_unmarked = Vec::new();
+            for &thing in part {
+                self.held_by(thing, |to| {
+                    if !pass.has(&to) {
+                        to_unmarked.push(to.start);
+                    }
+                });
+            }
+            to_unmarked
+        };
+        let parts: Vec<Vec<u64>> = left.par_chunks(AT_ONCE).map(of_part).collect();
+        let mut references: Vec<u64> = parts.into_iter().flatten().collect();
+        references.par_sort_unstable();
+        let found = |start: u64| {
+            let first = references.partition_point(|&to| to < start);
+            references[first..].iter().take_while(|&&to| to == start).count() as u64
+        };
         let mut fresh = Vec::new();
         for &thing in &left {
             let Block::Object(id) = thing.block() else { continue };
             let count = self.search.image.word(thing.start + self.front(id)).unwrap_or(0);
             let count = if count as u32 as u64 >= IMMORTAL { u64::MAX } else { count };
-            let more = count > found.get(&thing.start).copied().unwrap_or(0);
+            let more = count > found(thing.start);
             if more && pass.set(&thing) {
                 fresh.push(thing);
             }
@@ -315,16 +350,20 @@ impl<'a> Marking<'a> {
 
     /// What nothing can reach: objects and buffers by type.
     pub fn garbage(&self) -> Counts {
-        counts(self.all().filter(|thing| !Mark::Reached.is_set(thing.cell)))
+        counts(self.filtered(|thing| !Mark::Reached.is_set(thing.cell)).into_iter())
     }
 
     /// What can only be reached through the object in the block `around`, itself included.
     pub fn kept_by(&self, around: u64) -> Counts {
-        self.all().for_each(|thing| Mark::Elsewhere.clear(thing.cell));
+        self.filtered(|thing| {
+            Mark::Elsewhere.clear(thing.cell);
+            false
+        });
         self.run(Pass { mark: Mark::Elsewhere, around });
-        counts(self.all().filter(|thing| {
+        let only = |thing: &Thing<'_>| {
             Mark::Reached.is_set(thing.cell) && !Mark::Elsewhere.is_set(thing.cell)
-        }))
+        };
+        counts(self.filtered(only).into_iter())
     }
 }
 

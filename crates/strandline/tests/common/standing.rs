@@ -1,13 +1,14 @@
 //! Programs that stand still while they are looked at, and what holds for every census of one.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::*;
 
 /// A program that has said that it is ready and then stands still.
 pub struct Standing {
     child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
     /// What it wrote to stdout before.
     pub said: Vec<String>,
     pub dir: Dir,
@@ -46,8 +47,8 @@ impl Standing {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.env_remove("PYTHONMALLOC").spawn().unwrap();
         let mut said = Vec::new();
-        let stdout = child.stdout.take().unwrap();
-        for line in BufReader::new(stdout).lines() {
+        let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        for line in stdout.by_ref() {
             let line = line.unwrap();
             if line == "ready" {
                 break;
@@ -58,7 +59,7 @@ impl Standing {
             }
         }
         let pid = child.id();
-        let standing = Standing { child, said, dir, pid };
+        let standing = Standing { child, stdout, said, dir, pid };
         standing.until_it_sleeps();
         standing
     }
@@ -100,10 +101,43 @@ impl Standing {
         line.unwrap_or_else(|| panic!("no {name} in {:?}", self.said)).trim().parse().unwrap()
     }
 
+    /// Writes a line to a program that waits for one; until it says `ready` again.
+    pub fn goes_on(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(line.as_bytes()).unwrap();
+        stdin.flush().unwrap();
+        for line in self.stdout.by_ref() {
+            if line.unwrap() == "ready" {
+                break;
+            }
+        }
+        self.until_it_sleeps();
+    }
+
+    /// Lets a program that waits for its stdin go on to its end: what it says then.
+    pub fn finish(mut self) -> Vec<String> {
+        drop(self.child.stdin.take());
+        self.stdout.by_ref().map(|line| line.unwrap()).collect()
+    }
+
     /// The census as JSON.
     pub fn census(&self) -> Value {
+        self.look("census")
+    }
+
+    /// Why its memory stays, as JSON.
+    pub fn explained(&self) -> Value {
+        let e = self.look("explain");
+        let causes = e["causes"].as_array().unwrap();
+        let sum: u64 =
+            causes.iter().filter(|c| c["overlaps"] == false).map(|c| u(c, "bytes")).sum();
+        assert_eq!(sum, u(&e, "rss_bytes"), "causes add up");
+        e
+    }
+
+    fn look(&self, verb: &str) -> Value {
         let output = Command::new(STRANDLINE)
-            .args(["census", "--json", &self.pid().to_string()])
+            .args([verb, "--json", &self.pid().to_string()])
             .output()
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
