@@ -272,9 +272,8 @@ impl<'a> Marking<'a> {
         let blocks: Vec<Vec<Thing<'a>>> = arenas.into_par_iter().map(of_arena).collect();
         let mut kept: Vec<Thing<'a>> = blocks.into_iter().flatten().collect();
         let chunks = search.chunks.all().filter(|(chunk, _)| chunk.state().is_used());
-        let chunks = chunks.map(|(chunk, cell)| {
-            Thing { start: chunk.user(), len: chunk.usable(), cell }
-        });
+        let chunks =
+            chunks.map(|(chunk, cell)| Thing { start: chunk.user(), len: chunk.usable(), cell });
         kept.extend(chunks.filter(keep));
         kept
     }

@@ -69,6 +69,8 @@ pub struct LineLook {
     pub missed_bytes: u64,
     /// Other lines of the function with memory that is in use when the line has ended.
     pub alive: Vec<Alive>,
+    /// What waits for the collector then, bytes; `None`: it isn't known.
+    pub garbage_bytes: Option<u64>,
     /// The objects that hold most then.
     pub holders: Vec<strandline_census::HolderReport>,
 }

@@ -114,6 +114,7 @@ fn look(
             .filter(|a| a.in_use >= LEAST)
             .map(|a| Alive { line: a.line, in_use_bytes: a.in_use })
             .collect(),
+        garbage_bytes: after.garbage.as_ref().map(|g| g.bytes),
         holders: after.holders.iter().filter(|h| h.bytes >= LEAST).cloned().collect(),
     }
 }

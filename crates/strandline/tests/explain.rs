@@ -113,16 +113,19 @@ fn the_tables_of_a_dict_stay_at_the_end_of_the_heap() {
 fn free_pools_between_live_ones_are_named() {
     // Large: a few versions stand for the rest.
     let some = [(2, 7), (3, 8), (3, 11), (3, 13)];
-    each_of(|v| some.contains(&v), |python| {
-        let all = accounts(python, "lists_deepcopy_clear.py");
-        all.iter().for_each(|(source, line)| adds_up(source, line));
-        let copy = of(&all, "y = copy");
-        let pools = part(copy, "python_free_pools");
-        match python.version.0 {
-            2 => assert!(pools < 2 << 20, "{copy}"),
-            _ => assert!(pools > 28 << 20, "{copy}"),
-        }
-    });
+    each_of(
+        |v| some.contains(&v),
+        |python| {
+            let all = accounts(python, "lists_deepcopy_clear.py");
+            all.iter().for_each(|(source, line)| adds_up(source, line));
+            let copy = of(&all, "y = copy");
+            let pools = part(copy, "python_free_pools");
+            match python.version.0 {
+                2 => assert!(pools < 2 << 20, "{copy}"),
+                _ => assert!(pools > 28 << 20, "{copy}"),
+            }
+        },
+    );
 }
 
 #[test]
@@ -186,7 +189,11 @@ fn two_looks_tell_growth() {
         let mut command = Command::new(STRANDLINE);
         let output = command.args(["explain", "--json"]).args([&first, &second]).output().unwrap();
         let e: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!((e["verdict"].as_str(), e["looks"].as_u64()), (Some("referenced"), Some(2)), "{e}");
+        assert_eq!(
+            (e["verdict"].as_str(), e["looks"].as_u64()),
+            (Some("referenced"), Some(2)),
+            "{e}"
+        );
         let text = e["text"].as_str().unwrap();
         assert!(text.contains("registry") && text.contains("60,000 more str"), "{text}");
         // The same look twice shows no growth, and the process did nothing meanwhile.
@@ -208,8 +215,10 @@ fn a_core_file_is_explained() {
         return;
     }
     let some = [(2, 7), (3, 8), (3, 13)];
-    each_of(|v| some.contains(&v), |python| {
-        let code = "
+    each_of(
+        |v| some.contains(&v),
+        |python| {
+            let code = "
 gc.disable()
 class Node(object):
     pass
@@ -218,20 +227,21 @@ for _ in range(100000):
     a.other, b.other = b, a
 del a, b
 ";
-        let s = Standing::start(python, code);
-        let live = s.explained();
-        let (base, pid) = (s.dir.path().join("core"), s.pid().to_string());
-        let made = Command::new("gcore").arg("-o").arg(&base).arg(&pid).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        let core = s.dir.path().join(format!("core.{pid}"));
-        let mut command = Command::new(STRANDLINE);
-        let output = command.args(["explain", "--json", "--core"]).arg(&core).output().unwrap();
-        let e: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(e["verdict"], "garbage", "{e}");
-        assert_eq!(e["causes"][0]["name"], "uncollected_cycles");
-        let bytes = |e: &Value| u(&e["causes"][0], "bytes");
-        assert!(bytes(&e).abs_diff(bytes(&live)) < 1 << 20, "{} {}", bytes(&e), bytes(&live));
-    });
+            let s = Standing::start(python, code);
+            let live = s.explained();
+            let (base, pid) = (s.dir.path().join("core"), s.pid().to_string());
+            let made = Command::new("gcore").arg("-o").arg(&base).arg(&pid).output().unwrap();
+            assert!(made.status.success(), "{made:?}");
+            let core = s.dir.path().join(format!("core.{pid}"));
+            let mut command = Command::new(STRANDLINE);
+            let output = command.args(["explain", "--json", "--core"]).arg(&core).output().unwrap();
+            let e: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert_eq!(e["verdict"], "garbage", "{e}");
+            assert_eq!(e["causes"][0]["name"], "uncollected_cycles");
+            let bytes = |e: &Value| u(&e["causes"][0], "bytes");
+            assert!(bytes(&e).abs_diff(bytes(&live)) < 1 << 20, "{} {}", bytes(&e), bytes(&live));
+        },
+    );
 }
 
 #[test]

@@ -67,6 +67,12 @@ fn note(out: &mut String, number: usize, f: &FunctionTable, line: &Line, look: &
     if a.stranded_bytes >= LEAST {
         row(out, "", advice(&a.parts));
     }
+    if let Some(bytes) = look.garbage_bytes.filter(|&bytes| bytes >= LEAST as u64) {
+        let text =
+            "are garbage: objects that refer to one another and that nothing else can reach. \
+                    They wait for the collector (gc.collect() frees them)";
+        row(out, &mib(bytes.into()), text);
+    }
     alive(out, f, look);
     out.push('\n');
 }
