@@ -76,6 +76,7 @@ fn line(line: u32, rss: f64, increment: f64, allocated: u64, freed: u64) -> Line
         peak: allocated,
         allocated,
         freed,
+        slots: Vec::new(),
         in_use: allocated.saturating_sub(freed),
     }
 }

@@ -162,3 +162,73 @@ fn alive(out: &mut String, f: &FunctionTable, look: &LineLook) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Alive;
+    use strandline_explain::Account;
+
+    fn part(k: Class, bytes: i64, text: &str) -> Part {
+        Part { name: k.name(), bytes, text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_footnote_says_where_it_is() {
+        let account = Account {
+            freed_bytes: 38 << 20,
+            asked_bytes: 36 << 20,
+            reused_bytes: 0,
+            returned_bytes: 8 << 20,
+            rss_change_bytes: -(8 << 20),
+            stranded_bytes: 30 << 20,
+            other_bytes: 0,
+            parts: vec![
+                part(
+                    Class::FreeBlocks,
+                    30 << 20,
+                    "free blocks in 5,840 pools that live objects keep open",
+                ),
+                part(Class::MallocTop, 1024, "the free end"),
+                part(Class::FreeLists, -1024, "dead objects"),
+            ],
+        };
+        let look = LineLook {
+            pid: 1,
+            file: "app.py".to_owned(),
+            first_line: 1,
+            line: 8,
+            account,
+            missed_bytes: 0,
+            alive: vec![Alive { line: 7, in_use_bytes: 4 << 20 }],
+            garbage_bytes: Some(0),
+            holders: Vec::new(),
+        };
+        let line = |number, source: &str, account| Line {
+            line: number,
+            source: Some(source.to_owned()),
+            account,
+            ..Line::default()
+        };
+        let table = FunctionTable {
+            file: "app.py".to_owned(),
+            path: None,
+            name: "f".to_owned(),
+            first_line: 1,
+            process: 0,
+            calls: 1,
+            lines: vec![line(7, "    y = make()  # why", None), line(8, "    del x", Some(look))],
+        };
+        let mut out = String::new();
+        render(&mut out, &table);
+        let expected = "\
+[1] line 8: del x    freed 38.000 MiB: returned 8.000 MiB, stranded 30.000 MiB
+        30.000 MiB  free blocks in 5,840 pools that live objects keep open
+                    The next objects of that size will use it again. To give it back: allocate what stays
+                    before or after what goes, or copy it afterwards (see strandline remedies).
+         4.000 MiB  that line 7 (y = make()) asked for are still in use: somebody refers to it
+
+";
+        assert_eq!(out, expected);
+    }
+}
