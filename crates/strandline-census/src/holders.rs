@@ -23,6 +23,8 @@ const SHARE: u64 = 10;
 const NAMED: usize = 5;
 /// Neighbours that are compared to see in which order things were allocated.
 const COMPARED: usize = 1 << 16;
+/// Items that a list has at most, as far as is believed.
+const MOST_ITEMS: u64 = 1 << 28;
 /// `ob_size` and `ob_item` of a list (Include/listobject.h, 2.7 to 3.15).
 const LIST: (u64, u64) = (16, 24);
 
@@ -145,15 +147,18 @@ fn report(
     let text = text.strip_suffix(end.as_str()).unwrap_or(&text).to_owned();
     let name = last_name(&text);
     let users = users_of(paths, name);
+    let values = values_of(paths, thing, id);
     HolderReport {
         path: text,
+        address: thing,
         type_name,
         bytes,
         count,
+        items: values.as_ref().map(|v| v.len() as u64),
         types,
         is_lasting: path.is_lasting(),
         is_running: path.is_running(),
-        in_order: in_order(paths, thing, id),
+        in_order: values.and_then(|values| in_order(&values)),
         functions: users.functions,
         takes_out: users.takes_out,
     }
@@ -173,16 +178,14 @@ fn last_name(text: &str) -> &str {
     &rest[start..]
 }
 
-/// Which part of the values of a dict or list stand in memory in the order in which they were put
-/// in: nearly all where it was filled once, about half where values were replaced. `None` for
-/// others, and for few.
-fn in_order(paths: &Paths<'_>, thing: Thing, id: TypeId) -> Option<f64> {
-    const FEW: usize = 64;
+/// Where the values of a dict or list stand, in the order in which they were put in; `None` for
+/// others.
+fn values_of(paths: &Paths<'_>, thing: Thing, id: TypeId) -> Option<Vec<u64>> {
     let names = paths.names();
     let python = names.python_of(id)?;
     let (image, l) = (names.image, &python.interpreter.layout);
     let object = thing + names.front(id);
-    let values: Vec<u64> = match names.of(id).as_str() {
+    match names.of(id).as_str() {
         "dict" => {
             let mut entries = values::entries(image, l, object);
             if l.version < (3, 6) {
@@ -190,15 +193,21 @@ fn in_order(paths: &Paths<'_>, thing: Thing, id: TypeId) -> Option<f64> {
                 // and stays when that is replaced.
                 entries.sort_unstable();
             }
-            entries.into_iter().map(|(_, value)| value).collect()
+            Some(entries.into_iter().map(|(_, value)| value).collect())
         }
         "list" => {
-            let len = image.word(object + LIST.0)?.min(COMPARED as u64);
+            let len = image.word(object + LIST.0)?.min(MOST_ITEMS);
             let items = image.word(object + LIST.1)?;
-            (0..len).filter_map(|i| image.word(items.checked_add(8 * i)?)).collect()
+            Some((0..len).map_while(|i| image.word(items.checked_add(8 * i)?)).collect())
         }
-        _ => return None,
-    };
+        _ => None,
+    }
+}
+
+/// Which part of these values stand in memory in the order in which they were put in: nearly all
+/// where a container was filled once, about half where values were replaced. `None` for few.
+fn in_order(values: &[u64]) -> Option<f64> {
+    const FEW: usize = 64;
     let pairs = values.len().min(COMPARED).checked_sub(1).filter(|&pairs| pairs >= FEW)?;
     let rising = values.windows(2).take(pairs).filter(|pair| pair[0] < pair[1]).count();
     Some(rising as f64 / pairs as f64)

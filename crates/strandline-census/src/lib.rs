@@ -10,6 +10,7 @@ mod attributes;
 mod c_code;
 mod chunks;
 mod class;
+mod collector;
 mod count;
 mod free_threaded;
 mod functions;
@@ -29,8 +30,8 @@ mod users;
 
 pub use class::{Class, Group, Sums};
 pub use model::{
-    AllocatorReport, ArenaReport, Census, ChunkReport, ClassReport, GarbageReport, HeapReport,
-    HolderReport, InterpreterReport, LargeReport, MallocReport, MappingReport, Pin, Pinned,
-    Returns, SizeClassReport, TypeReport, SCHEMA,
+    AllocatorReport, ArenaReport, Census, ChunkReport, ClassReport, CollectorReport, GarbageReport,
+    HeapReport, HolderReport, InterpreterReport, LargeReport, MallocReport, MappingReport, Pin,
+    Pinned, Returns, SizeClassReport, TypeReport, SCHEMA,
 };
 pub use take::{take, Options};

@@ -17,12 +17,15 @@ use crate::chunks::Python;
 use crate::count::Counts;
 use crate::functions::Functions;
 use crate::mappings::Claimed;
+use crate::model::CollectorReport;
 use crate::owners::Search;
 
 /// Things that one thread looks into before it hands over what is left.
 const AT_ONCE: usize = 4096;
 /// Fewer things than these are looked into by one thread.
 const FEW: usize = 512;
+/// Objects from which the collector's counters are looked for.
+const TRIED: usize = 8;
 /// `wr_object` (Include/weakrefobject.h): what a weak reference doesn't hold, from the object on.
 const WR_OBJECT: usize = 16;
 /// Reference counts from here on say that the object is immortal (3.12 and later).
@@ -350,6 +353,30 @@ impl<'a> Marking<'a> {
     /// What nothing can reach: objects and buffers by type.
     pub fn garbage(&self) -> Counts {
         counts(self.filtered(|thing| !Mark::Reached.is_set(thing.cell)).into_iter())
+    }
+
+    /// The counters of the collector that some of the garbage waits for.
+    pub fn collector(&self) -> Option<CollectorReport> {
+        let image = self.search.image;
+        let head_of = |thing: &Thing<'_>| match thing.block() {
+            Block::Object(id) => {
+                let (t, rule) = self.rule(id)?;
+                t.has_gc().then_some((thing.start + rule.head as u64, rule))
+            }
+            _ => None,
+        };
+        let is_object = |address: u64| {
+            self.thing_at(address)
+                .and_then(|thing| head_of(&thing))
+                .is_some_and(|(head, _)| head == address)
+        };
+        let waiting = self.all().filter(|thing| !Mark::Reached.is_set(thing.cell));
+        // An object that the collector doesn't track (yet) is in no ring.
+        let mut heads = waiting.filter_map(|thing| head_of(&thing)).take(TRIED);
+        heads.find_map(|(head, rule)| {
+            let gc_head = (rule.front - rule.head) as u64;
+            crate::collector::of_object(image, gc_head, head, is_object)
+        })
     }
 
     /// What can only be reached through the object in the block `around`, itself included.

@@ -267,12 +267,18 @@ pub struct Returns {
 pub struct HolderReport {
     /// Who refers to it: the path from a root down, as in [`Pin`].
     pub path: String,
+    /// Its address: the same path may lead to another object at the next look.
+    #[serde(default)]
+    pub address: u64,
     /// Its type.
     pub type_name: String,
     /// Bytes that can be reached through it only, its own included, as allocated.
     pub bytes: u64,
     /// Objects of these.
     pub count: u64,
+    /// Its own items, of a dict or a list; `None` for others.
+    #[serde(default)]
+    pub items: Option<u64>,
     /// By type, most bytes first, a few of them.
     pub types: Vec<TypeReport>,
     /// The path starts at a module: it stays when every function has returned.
@@ -334,6 +340,19 @@ pub struct GarbageReport {
     pub count: u64,
     /// By type, most bytes first.
     pub types: Vec<TypeReport>,
+    /// What the collector knows of its youngest objects; `None` if that wasn't found.
+    #[serde(default)]
+    pub collector: Option<CollectorReport>,
+}
+
+/// The collector's youngest generation: objects that it hasn't looked at yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectorReport {
+    /// Objects made since it last looked, less those that were freed: a collector that is on looks
+    /// once there are more than `threshold`.
+    pub count: u64,
+    /// See `count`; 0: it never looks.
+    pub threshold: u64,
 }
 
 /// Another allocator. What it keeps is in other classes, or not named.

@@ -207,12 +207,13 @@ fn can_tell(image: &Image, pythons: &[Python<'_>]) -> bool {
     !swapped && !left_out && !pythons.is_empty() && pythons.iter().all(read)
 }
 
-fn garbage_report(counts: &Counts, pythons: &[Python<'_>]) -> GarbageReport {
-    let types = counts.report(pythons);
+fn garbage_report(marking: &Marking<'_>, pythons: &[Python<'_>]) -> GarbageReport {
+    let types = marking.garbage().report(pythons);
     GarbageReport {
         bytes: types.iter().map(|t| t.bytes).sum(),
         count: types.iter().map(|t| t.count).sum(),
         types,
+        collector: marking.collector(),
     }
 }
 
@@ -286,7 +287,7 @@ pub fn take(image: &Image, options: &Options) -> Census {
         &mut heaps,
         samples.as_ref(),
     );
-    let garbage = marking.as_ref().map(|m| garbage_report(&m.garbage(), &pythons));
+    let garbage = marking.as_ref().map(|m| garbage_report(m, &pythons));
     let holders = marking.as_ref().zip(samples).map(|(m, s)| s.holders(m, &paths, &ways));
     for (live, dead) in [(&of_malloc.live, &of_malloc.dead), (&without_gil.live, &without_gil.dead)]
     {

@@ -26,6 +26,17 @@ pub(crate) fn garbage(c: &Census) -> u64 {
     c.garbage.as_ref().map_or(0, |g| g.bytes).min(group(c, Group::Python))
 }
 
+/// Whether the collector is known to take the garbage sooner or later: it is on, and has looked at
+/// most of what waits before. Objects that outlived its first looks wait for a full one, which
+/// comes when their number has grown by a quarter (`long_lived_pending`, Modules/gcmodule.c).
+pub(crate) fn collector_keeps_up(c: &Census) -> bool {
+    c.garbage.as_ref().is_some_and(|garbage| {
+        garbage.collector.is_some_and(|young| {
+            young.threshold > 0 && young.count <= young.threshold && young.count * 2 < garbage.count
+        })
+    })
+}
+
 /// Live objects and what they hold, imported code and garbage left out.
 pub(crate) fn live(c: &Census) -> u64 {
     let live = [Class::Objects, Class::Buffers, Class::LargeObjects, Class::LargeBuffers];

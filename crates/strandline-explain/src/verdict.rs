@@ -4,8 +4,8 @@
 use strandline_census::{Census, HolderReport};
 
 use crate::causes::{
-    causes, class, garbage, live, looks_unbounded, native, native_series, not_python, usual_live,
-    was_replaced, what_it_holds,
+    causes, class, collector_keeps_up, garbage, live, looks_unbounded, native, native_series,
+    not_python, usual_live, was_replaced, what_it_holds,
 };
 use crate::growth::{trend, Part, Trend};
 use crate::mib;
@@ -82,13 +82,16 @@ fn pins(c: &Census) -> Vec<PinReport> {
 }
 
 fn judge(looks: &[Census], last: &Census) -> Judged {
-    let trend = trend(looks);
-    if let Trend::Grows(bytes, part) = trend {
-        return grows(looks, last, bytes, part);
-    }
+    let keeps_up = collector_keeps_up(last);
+    let trend = match trend(looks) {
+        // It will shrink again.
+        Trend::Grows(_, Part::Garbage) if keeps_up => Trend::Unknown,
+        Trend::Grows(bytes, part) => return grows(looks, last, bytes, part),
+        trend => trend,
+    };
     let least = LEAST.0.max(last.rss_bytes / LEAST.1);
     let parts = [
-        (Part::Garbage, garbage(last)),
+        (Part::Garbage, if keeps_up { 0 } else { garbage(last) }),
         (Part::Freed, last.stranded_bytes),
         (Part::Native, native(last).saturating_sub(USUAL_NATIVE)),
         (Part::NotPython, not_python(last)),
@@ -100,9 +103,16 @@ fn judge(looks: &[Census], last: &Census) -> Judged {
         Some((Part::Freed, _)) => retention(last),
         Some((Part::Native, _)) => of_native(last),
         Some((Part::NotPython, _)) => outside(last),
-        Some((Part::Live, _)) => in_use(last, trend),
+        Some((Part::Live, _)) => in_use(looks, last, trend),
         None => nothing(last),
     };
+    if keeps_up && garbage(last) >= least {
+        judged.rests_on.push(format!(
+            "{} are garbage, of objects that became old first: the collector is on, and takes them \
+             at its next full collection",
+            mib(garbage(last))
+        ));
+    }
     match trend {
         Trend::Steady => judged
             .rests_on
@@ -238,7 +248,24 @@ fn main_holder(c: &Census) -> Option<&HolderReport> {
     c.holders.iter().find(|h| h.bytes * 2 >= live(c))
 }
 
-fn in_use(c: &Census, trend: Trend) -> Judged {
+/// The same object in another look.
+fn same<'c>(c: &'c Census, h: &HolderReport) -> Option<&'c HolderReport> {
+    c.holders.iter().find(|other| other.address == h.address && other.type_name == h.type_name)
+}
+
+/// Whether an object had more items at each look than at the one before. Of what isn't a dict or a
+/// list, what would go with it is counted, a little of which is always held by others as well.
+fn held_more_each_time(looks: &[Census], h: &HolderReport) -> bool {
+    const LITTLE: u64 = 100;
+    let found: Vec<_> = looks.iter().filter_map(|c| same(c, h)).collect();
+    let rises = |pair: &[&HolderReport]| match (pair[0].items, pair[1].items) {
+        (Some(before), Some(after)) => after > before,
+        _ => pair[1].count > pair[0].count + pair[0].count / LITTLE,
+    };
+    found.len() > 1 && found.windows(2).all(rises)
+}
+
+fn in_use(looks: &[Census], c: &Census, trend: Trend) -> Judged {
     let bytes = live(c);
     let holder = main_holder(c);
     let who = holder.map_or_else(String::new, |h| {
@@ -249,7 +276,8 @@ fn in_use(c: &Census, trend: Trend) -> Judged {
         mib(bytes),
         share(bytes, c)
     );
-    if trend == Trend::Steady {
+    let fills_up = |h: &HolderReport| looks_unbounded(h) && held_more_each_time(looks, h);
+    if trend == Trend::Steady && !holder.is_some_and(fills_up) {
         return Judged {
             verdict: Verdict::Healthy,
             reason: "in_use",
@@ -357,17 +385,19 @@ fn live_grows(looks: &[Census], last: &Census) -> Judged {
         format!("{} more {name} with {} more", crate::count(more), mib(bytes))
     });
     let growth = live(last).saturating_sub(live(first));
-    let before = |h: &HolderReport| {
-        first.holders.iter().find(|other| other.path == h.path).map_or(0, |other| other.bytes)
+    let before = |h: &HolderReport| same(first, h).map_or(0, |other| other.bytes);
+    // Another object under the same name: what the one before held went with it.
+    let was_bound_anew = |h: &HolderReport| {
+        looks.iter().flat_map(|c| &c.holders).any(|o| o.path == h.path && o.address != h.address)
     };
     let grown = |h: &&HolderReport| h.bytes.saturating_sub(before(h)) * 2 >= growth;
     let holder = last.holders.iter().find(grown);
     let rests_on = vec!["the same container held more at each look".to_owned()];
     match holder {
-        Some(h) if h.is_lasting && !h.takes_out => Judged {
+        Some(h) if h.is_lasting && !h.takes_out && !was_bound_anew(h) => Judged {
             verdict: Verdict::Referenced,
             reason: "leak",
-            sure: if looks.len() > 2 { Sure::Likely } else { Sure::Open },
+            sure: if looks.len() > 2 || looks_unbounded(h) { Sure::Likely } else { Sure::Open },
             text: format!(
                 "It grows because objects are still referenced: {what}; {} ({}) holds them, and \
                  stays: a leak, or a cache without a bound.",
@@ -377,6 +407,9 @@ fn live_grows(looks: &[Census], last: &Census) -> Judged {
         },
         Some(h) => {
             let why = match h.is_lasting {
+                true if was_bound_anew(h) => {
+                    "another object stood under that name before, and went with all it held"
+                }
                 true => {
                     "functions that work with it take things out as well: it may find its bound"
                 }
@@ -397,5 +430,82 @@ fn live_grows(looks: &[Census], last: &Census) -> Judged {
             text: format!("{what}; no single object holds most of them."),
             rests_on: vec!["live objects by type at each look".to_owned()],
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strandline_census::{ClassReport, CollectorReport, GarbageReport};
+
+    fn holder(items: u64) -> HolderReport {
+        HolderReport {
+            path: "app.TABLE".to_owned(),
+            address: 0x1000,
+            type_name: "dict".to_owned(),
+            bytes: 30 << 20,
+            count: 1000,
+            items: Some(items),
+            is_lasting: true,
+            in_order: Some(1.0),
+            functions: vec!["fill() in app.py".to_owned()],
+            ..HolderReport::default()
+        }
+    }
+
+    fn look(rss: u64, objects: u64, cpu_ms: u64, holders: Vec<HolderReport>) -> Census {
+        let class = ClassReport {
+            name: Class::Objects.name().to_owned(),
+            bytes: objects << 20,
+            text: String::new(),
+        };
+        let (rss_bytes, cpu_ms) = (rss << 20, Some(cpu_ms));
+        Census { rss_bytes, classes: vec![class], cpu_ms, holders, ..Census::default() }
+    }
+
+    fn verdict(looks: &[Census]) -> (Verdict, &'static str) {
+        let said = explain(looks).unwrap();
+        (said.verdict, said.reason)
+    }
+
+    #[test]
+    fn a_table_that_is_full_is_no_leak() {
+        let full = |cpu_ms| look(50, 32, cpu_ms, vec![holder(500)]);
+        let fuller = look(50, 32, 9, vec![holder(501)]);
+        assert_eq!(verdict(&[full(1)]), (Verdict::Referenced, "leak"));
+        assert_eq!(verdict(&[full(1), full(9)]), (Verdict::Healthy, "in_use"));
+        // It did nothing meanwhile.
+        assert_eq!(verdict(&[full(1), full(1)]), (Verdict::Referenced, "leak"));
+        // Slowly, so that RSS doesn't show it yet.
+        assert_eq!(verdict(&[full(1), fuller]), (Verdict::Referenced, "leak"));
+    }
+
+    #[test]
+    fn what_is_bound_anew_does_not_leak() {
+        let of = |rss, address| {
+            let bytes = rss << 20;
+            let h = HolderReport { address, bytes, ..holder(500) };
+            look(rss + 20, rss, rss, vec![h])
+        };
+        let grows = [of(30, 0x1000), of(40, 0x1000), of(50, 0x1000)];
+        assert_eq!(verdict(&grows), (Verdict::Referenced, "leak"));
+        let replaced = [of(30, 0x1000), of(40, 0x2000), of(50, 0x3000)];
+        assert_eq!(verdict(&replaced), (Verdict::Unknown, "in_use"));
+    }
+
+    #[test]
+    fn garbage_is_left_to_a_collector_that_runs() {
+        let of = |collector| {
+            let garbage =
+                GarbageReport { bytes: 30 << 20, count: 100_000, collector, ..Default::default() };
+            Census { garbage: Some(garbage), ..look(50, 32, 1, vec![]) }
+        };
+        let young = |count, threshold| Some(CollectorReport { count, threshold });
+        assert_eq!(verdict(&[of(None)]).0, Verdict::Garbage);
+        assert_eq!(verdict(&[of(young(650, 700))]).0, Verdict::Healthy);
+        // It is off, never looks, or hardly ever.
+        assert_eq!(verdict(&[of(young(200_000, 700))]).0, Verdict::Garbage);
+        assert_eq!(verdict(&[of(young(0, 0))]).0, Verdict::Garbage);
+        assert_eq!(verdict(&[of(young(90_000, 1_000_000))]).0, Verdict::Garbage);
     }
 }

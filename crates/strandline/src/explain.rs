@@ -2,14 +2,18 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use strandline_census::{Census, Options};
-use strandline_explain::explain as explained;
+use strandline_explain::{explain as explained, Verdict};
 use strandline_report::explain::render;
 
 use crate::census::{of_core, of_process, pid_in, read, to_json, write_report};
 use crate::cli::ExplainOptions;
 use crate::error::Error;
+
+/// Between a look that says that a process leaks and the one that has to bear it out.
+const BETWEEN: Duration = Duration::from_millis(500);
 
 /// Looks at the target and writes what it comes to. The exit code is 0, or 125.
 pub fn explain(options: &ExplainOptions) -> ExitCode {
@@ -17,12 +21,32 @@ pub fn explain(options: &ExplainOptions) -> ExitCode {
 }
 
 fn text(options: &ExplainOptions) -> Result<String, Error> {
-    let looks = looks(options)?;
+    let mut looks = looks(options)?;
+    look_again(&mut looks, options);
     let Some(explanation) = explained(&looks) else { return Err(Error::NothingToExplain) };
     if options.json {
         return to_json(&explanation);
     }
     Ok(render(&explanation))
+}
+
+/// Before a running process is said to leak after one look it gets a second one: a table that was
+/// filled once and is used since looks like a leak, but holds no more a moment later. One that did
+/// nothing meanwhile is no wiser.
+fn look_again(looks: &mut Vec<Census>, options: &ExplainOptions) {
+    let [first] = looks.as_slice() else { return };
+    let pid = match options.targets.as_slice() {
+        [one] if options.core.is_none() => pid_in(one),
+        _ => None,
+    };
+    let says_leak = || explained(looks).is_some_and(|e| e.verdict == Verdict::Referenced);
+    let Some(pid) = pid.filter(|_| says_leak()) else { return };
+    std::thread::sleep(BETWEEN);
+    let what = Options { paths: options.reading.paths, holders: true };
+    let Ok(second) = of_process(pid, &options.reading, &what) else { return };
+    if second.cpu_ms != first.cpu_ms {
+        looks.push(second);
+    }
 }
 
 fn looks(options: &ExplainOptions) -> Result<Vec<Census>, Error> {
