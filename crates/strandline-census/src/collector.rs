@@ -48,7 +48,15 @@ impl Rings<'_> {
         let (threshold, count) = (word as u32 as i32, (word >> 32) as i32);
         // Objects that were made before the last collection and freed since make it negative.
         let threshold = u64::try_from(threshold).ok()?;
-        Some(CollectorReport { threshold, count: count.max(0) as u64 })
+        Some(CollectorReport { threshold, count: count.max(0) as u64, at_work: false })
+    }
+
+    /// Whether the address is on a thread's stack: a running collection has the heads of its rings
+    /// there (`collect`, Modules/gcmodule.c; `gc_collect_main`, Python/gc.c).
+    fn is_on_stack(&self, address: u64) -> bool {
+        let pointers = self.image.threads().iter().filter_map(|t| t.stack_pointer);
+        let mut stacks = pointers.filter_map(|sp| Some((sp, self.image.mapping_at(sp)?.end)));
+        stacks.any(|(sp, end)| (sp..end).contains(&address))
     }
 }
 
@@ -69,6 +77,9 @@ pub fn of_object(
         if !is_object(end) {
             break;
         }
+    }
+    if rings.is_on_stack(end) {
+        return Some(CollectorReport { at_work: true, ..CollectorReport::default() });
     }
     if is_object(end) || !rings.is_linked(end) {
         return None;

@@ -24,8 +24,10 @@ use crate::owners::Search;
 const AT_ONCE: usize = 4096;
 /// Fewer things than these are looked into by one thread.
 const FEW: usize = 512;
+/// An object and its buffers that a search goes around.
+const MOST_AROUND: usize = 4;
 /// Objects from which the collector's counters are looked for.
-const TRIED: usize = 8;
+const TRIED: usize = 256;
 /// `wr_object` (Include/weakrefobject.h): what a weak reference doesn't hold, from the object on.
 const WR_OBJECT: usize = 16;
 /// Reference counts from here on say that the object is immortal (3.12 and later).
@@ -90,15 +92,16 @@ impl Thing<'_> {
 
 /// One search from the roots.
 #[derive(Clone, Copy)]
-struct Pass {
+struct Pass<'p> {
     mark: Mark,
-    /// Start of what it doesn't go through; 0: it goes everywhere.
-    around: u64,
+    /// Starts of what it doesn't go through: an object and the buffers of its own, into which a
+    /// stack may point while C code works on them.
+    around: &'p [u64],
 }
 
-impl Pass {
+impl Pass<'_> {
     fn set(self, thing: &Thing<'_>) -> bool {
-        thing.start != self.around && self.mark.set(thing.cell)
+        !self.around.contains(&thing.start) && self.mark.set(thing.cell)
     }
 
     fn has(self, thing: &Thing<'_>) -> bool {
@@ -135,11 +138,11 @@ impl<'a> Marking<'a> {
         });
         let types = types.collect();
         let marking = Marking { search, functions, claimed, frames, types };
-        marking.run(Pass { mark: Mark::Reached, around: 0 });
+        marking.run(Pass { mark: Mark::Reached, around: &[] });
         marking
     }
 
-    fn run(&self, pass: Pass) {
+    fn run(&self, pass: Pass<'_>) {
         self.mark_roots(pass);
         self.mark_held(pass);
     }
@@ -212,7 +215,7 @@ impl<'a> Marking<'a> {
     }
 
     /// Marks everything that can be reached from `fresh`, which is marked.
-    fn spread(&self, pass: Pass, mut fresh: Vec<Thing<'a>>) {
+    fn spread(&self, pass: Pass<'_>, mut fresh: Vec<Thing<'a>>) {
         while !fresh.is_empty() {
             if fresh.len() < FEW {
                 fresh = self.look_into(pass, fresh);
@@ -225,7 +228,7 @@ impl<'a> Marking<'a> {
     }
 
     /// Marks what `stack` holds, and what that holds, and so on; what is left is returned.
-    fn look_into(&self, pass: Pass, mut stack: Vec<Thing<'a>>) -> Vec<Thing<'a>> {
+    fn look_into(&self, pass: Pass<'_>, mut stack: Vec<Thing<'a>>) -> Vec<Thing<'a>> {
         for _ in 0..AT_ONCE {
             let Some(thing) = stack.pop() else { break };
             self.held_by(thing, |to| {
@@ -282,7 +285,7 @@ impl<'a> Marking<'a> {
     }
 
     /// Marks what the roots hold: memory that isn't Python's own.
-    fn mark_roots(&self, pass: Pass) {
+    fn mark_roots(&self, pass: Pass<'_>) {
         let image = self.search.image;
         let in_c = |thing: &Thing<'_>| {
             matches!(thing.block(), Block::Raw | Block::Owned(NATIVE)) && pass.set(thing)
@@ -316,7 +319,7 @@ impl<'a> Marking<'a> {
     }
 
     /// Marks what has more references than were found: somebody holds it who can't be seen.
-    fn mark_held(&self, pass: Pass) {
+    fn mark_held(&self, pass: Pass<'_>) {
         let left = self.filtered(|thing| !pass.has(thing));
         // Where each reference goes; sorted, so that those to one thing stand together.
         let of_part = |part: &[Thing<'a>]| {
@@ -385,7 +388,16 @@ impl<'a> Marking<'a> {
             Mark::Elsewhere.clear(thing.cell);
             false
         });
-        self.run(Pass { mark: Mark::Elsewhere, around });
+        let mut all = vec![around];
+        if let Some(thing) = self.thing_at(around) {
+            self.held_by(thing, |held| {
+                if matches!(held.block(), Block::Owned(_)) {
+                    all.push(held.start);
+                }
+            });
+        }
+        all.truncate(MOST_AROUND);
+        self.run(Pass { mark: Mark::Elsewhere, around: &all });
         let only = |thing: &Thing<'_>| {
             Mark::Reached.is_set(thing.cell) && !Mark::Elsewhere.is_set(thing.cell)
         };

@@ -353,6 +353,9 @@ pub struct CollectorReport {
     pub count: u64,
     /// See `count`; 0: it never looks.
     pub threshold: u64,
+    /// It was looking just then; the other two aren't known.
+    #[serde(default)]
+    pub at_work: bool,
 }
 
 /// Another allocator. What it keeps is in other classes, or not named.

@@ -32,7 +32,8 @@ pub(crate) fn garbage(c: &Census) -> u64 {
 pub(crate) fn collector_keeps_up(c: &Census) -> bool {
     c.garbage.as_ref().is_some_and(|garbage| {
         garbage.collector.is_some_and(|young| {
-            young.threshold > 0 && young.count <= young.threshold && young.count * 2 < garbage.count
+            let looked = young.threshold > 0 && young.count <= young.threshold;
+            young.at_work || looked && young.count * 2 < garbage.count
         })
     })
 }
@@ -122,10 +123,11 @@ impl Causes {
     }
 }
 
-/// All causes, those with most bytes first. Those that don't overlap add up to RSS.
-pub fn causes(c: &Census) -> Vec<Cause> {
+/// All causes, those with most bytes first. Those that don't overlap add up to RSS. `leaks`: what
+/// looks unbounded is.
+pub fn causes(c: &Census, leaks: bool) -> Vec<Cause> {
     let mut all = Causes { list: Vec::new() };
-    in_use(c, &mut all);
+    in_use(c, leaks, &mut all);
     freed_by_python(c, &mut all);
     freed_in_malloc(c, &mut all);
     outside(c, &mut all);
@@ -137,7 +139,7 @@ pub fn causes(c: &Census) -> Vec<Cause> {
     all.list
 }
 
-fn in_use(c: &Census, all: &mut Causes) {
+fn in_use(c: &Census, leaks: bool, all: &mut Causes) {
     let mut left = group(c, Group::Python);
     let mut take = |bytes: u64| {
         let taken = bytes.min(left);
@@ -164,7 +166,7 @@ fn in_use(c: &Census, all: &mut Causes) {
     for h in &c.holders {
         let bytes = take(h.bytes);
         let what = what_it_holds(h);
-        if looks_unbounded(h) {
+        if leaks && looks_unbounded(h) {
             let text =
                 format!(
                 "still referenced: {} ({}) holds {what}; {} works with it, and nothing seems to \

@@ -54,7 +54,7 @@ pub fn explain(looks: &[Census]) -> Option<Explanation> {
         sure: judged.sure,
         text: judged.text,
         rests_on: judged.rests_on,
-        causes: causes(last),
+        causes: causes(last, judged.verdict == Verdict::Referenced),
         pins: pins(last),
         holders: last.holders.clone(),
         remedies: remedies(last),
@@ -82,7 +82,8 @@ fn pins(c: &Census) -> Vec<PinReport> {
 }
 
 fn judge(looks: &[Census], last: &Census) -> Judged {
-    let keeps_up = collector_keeps_up(last);
+    // One look may fall into a collection, whose rings aren't closed then.
+    let keeps_up = looks.iter().any(collector_keeps_up) || garbage_falls(looks);
     let trend = match trend(looks) {
         // It will shrink again.
         Trend::Grows(_, Part::Garbage) if keeps_up => Trend::Unknown,
@@ -125,6 +126,11 @@ fn judge(looks: &[Census], last: &Census) -> Judged {
     judged
 }
 
+/// Whether there was less garbage at some look than before: somebody collects it.
+fn garbage_falls(looks: &[Census]) -> bool {
+    looks.windows(2).any(|pair| garbage(&pair[1]) < garbage(&pair[0]) / 10 * 9)
+}
+
 fn share(bytes: u64, c: &Census) -> String {
     format!("{:.0} %", bytes as f64 * 100.0 / c.rss_bytes.max(1) as f64)
 }
@@ -150,7 +156,7 @@ fn of_garbage(bytes: u64) -> Judged {
 
 /// The freed part, by who keeps it.
 fn retention(c: &Census) -> Judged {
-    let cause = causes(c).into_iter().find(|cause| cause.kind == "freed");
+    let cause = causes(c, false).into_iter().find(|cause| cause.kind == "freed");
     let (reason, why) = cause.map_or(("freed", String::new()), |cause| (cause.name, cause.text));
     let best = remedies(c)
         .into_iter()
@@ -500,7 +506,7 @@ mod tests {
                 GarbageReport { bytes: 30 << 20, count: 100_000, collector, ..Default::default() };
             Census { garbage: Some(garbage), ..look(50, 32, 1, vec![]) }
         };
-        let young = |count, threshold| Some(CollectorReport { count, threshold });
+        let young = |count, threshold| Some(CollectorReport { count, threshold, at_work: false });
         assert_eq!(verdict(&[of(None)]).0, Verdict::Garbage);
         assert_eq!(verdict(&[of(young(650, 700))]).0, Verdict::Healthy);
         // It is off, never looks, or hardly ever.

@@ -12,7 +12,8 @@ use crate::census::{of_core, of_process, pid_in, read, to_json, write_report};
 use crate::cli::ExplainOptions;
 use crate::error::Error;
 
-/// Between a look that says that a process leaks and the one that has to bear it out.
+/// Between a look that says that a process leaks, or isn't collected, and the one that has to bear
+/// it out.
 const BETWEEN: Duration = Duration::from_millis(500);
 
 /// Looks at the target and writes what it comes to. The exit code is 0, or 125.
@@ -30,17 +31,19 @@ fn text(options: &ExplainOptions) -> Result<String, Error> {
     Ok(render(&explanation))
 }
 
-/// Before a running process is said to leak after one look it gets a second one: a table that was
-/// filled once and is used since looks like a leak, but holds no more a moment later. One that did
-/// nothing meanwhile is no wiser.
+/// Before a running process is said to leak, or not to be collected, after one look it gets a second
+/// one: a table that was filled once and is used since looks like a leak, but holds no more a moment
+/// later; and a look into a running collection shows all of its garbage. One that did nothing
+/// meanwhile is no wiser.
 fn look_again(looks: &mut Vec<Census>, options: &ExplainOptions) {
     let [first] = looks.as_slice() else { return };
     let pid = match options.targets.as_slice() {
         [one] if options.core.is_none() => pid_in(one),
         _ => None,
     };
-    let says_leak = || explained(looks).is_some_and(|e| e.verdict == Verdict::Referenced);
-    let Some(pid) = pid.filter(|_| says_leak()) else { return };
+    let is_doubtful = |verdict| matches!(verdict, Verdict::Referenced | Verdict::Garbage);
+    let says_so = || explained(looks).is_some_and(|e| is_doubtful(e.verdict));
+    let Some(pid) = pid.filter(|_| says_so()) else { return };
     std::thread::sleep(BETWEEN);
     let what = Options { paths: options.reading.paths, holders: true };
     let Ok(second) = of_process(pid, &options.reading, &what) else { return };
