@@ -27,7 +27,7 @@ use strandline_cpython::Obmalloc;
 use crate::evidence::Evidence;
 use crate::memory::PAGE;
 use crate::python::{self, word};
-use crate::{heap, symbols};
+use crate::{footprint, heap, symbols};
 
 /// Address of the word that points to the array; 0: not found yet.
 static VARIABLE: AtomicUsize = AtomicUsize::new(0);
@@ -235,6 +235,23 @@ struct Search<'a> {
     arrays: u32,
 }
 
+impl Search<'_> {
+    /// Looks at the words of `[start, end)`, a part of a page of the interpreter's data.
+    fn look_at(&mut self, start: usize, end: usize) {
+        for at in (start.next_multiple_of(8)..end.saturating_sub(7)).step_by(8) {
+            // SAFETY: a loaded object's writable segments stay mapped and readable.
+            let p = unsafe { word(at) };
+            if p == self.found[1] {
+                continue;
+            }
+            if let Some(array) = array_at(p, self.o, self.evidence) {
+                self.found = [at, array.start];
+                self.arrays += 1;
+            }
+        }
+    }
+}
+
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
     // SAFETY: `info` describes a loaded object whose segments are mapped and readable; `data` is
     // the Search.
@@ -252,16 +269,10 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c
             return 0;
         }
         for (start, end, _) in segments().filter(|s| s.2) {
-            for at in (start.next_multiple_of(8)..end.saturating_sub(7)).step_by(8) {
-                let p = word(at);
-                if p == s.found[1] {
-                    continue;
-                }
-                if let Some(array) = array_at(p, s.o, s.evidence) {
-                    s.found = [at, array.start];
-                    s.arrays += 1;
-                }
-            }
+            // A page that nobody has written to has no address of an array in it.
+            footprint::each_present(start, end, |page| {
+                s.look_at(page.max(start), end.min(page + PAGE))
+            });
         }
     }
     1
