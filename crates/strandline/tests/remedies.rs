@@ -541,10 +541,9 @@ del of
 strandline.mark()
 "#;
 
-/// How many bytes of free pools a program has that nothing has trimmed: by the interpreter's own
-/// statistics, which want pymalloc itself in the table of allocators, as it is in a plain run.
+/// The same heap without strandline: the interpreter's own statistics say what is in free pools.
 const FREE_POOLS: &str = r#"
-import copy, os, sys
+import copy, sys
 x = [[] for _ in range(400000)]
 y = copy.deepcopy(x)
 del x[:]
@@ -601,7 +600,10 @@ fn pools_that_cannot_be_trimmed() {
             let tried = Tried(job.env("PYTHONMALLOC", allocator));
             let (ran, found) = tried.only("pool-trim", &[]);
             ran.ok();
-            assert_eq!(found.verdict("pool-trim"), "no effect", "{allocator}: {:#}", found.0);
+            // Two runs may differ by themselves: it is the action that changes nothing.
+            let r = found.of("pool-trim");
+            assert_eq!(r["error"], Value::Null, "{allocator}: {r:#}");
+            assert!(number(r, "returned_bytes").abs() < MIB / 4, "{allocator}: {r:#}");
         }
     });
 }
