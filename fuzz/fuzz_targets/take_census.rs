@@ -34,7 +34,7 @@ fuzz_target!(|data: &[u8]| {
     }
     let thread = Thread { tid: 1, name: String::new(), stack_pointer: Some(START + 64), tls: Some(START) };
     let image = Image::new(mappings, pieces, vec![thread], Source::Fixture, None);
-    let census = take(&image, &Options { paths: 3 });
+    let census = take(&image, &Options { paths: 3, holders: true });
     let resident = image.resident_bytes(0, u64::MAX);
     assert_eq!(census.rss_bytes, resident);
     assert_eq!(census.classes.iter().map(|c| c.bytes).sum::<u64>(), resident);

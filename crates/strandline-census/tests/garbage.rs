@@ -61,7 +61,7 @@ proptest! {
         holes in prop::collection::vec(any::<bool>(), 6),
     ) {
         let image = image(parts, named, holes);
-        let census = take(&image, &Options { paths: 3 });
+        let census = take(&image, &Options { paths: 3, holders: true });
         let resident: u64 = image.resident_bytes(0, u64::MAX);
         prop_assert_eq!(census.rss_bytes, resident);
         prop_assert_eq!(census.classes.iter().map(|c| c.bytes).sum::<u64>(), resident);
