@@ -5,7 +5,7 @@
 //! added is two objects in the interpreter and an exit handler. The points are each
 //! `strandline.mark()`, each return of an outermost function under `@profile`, and the end, right
 //! before the interpreter takes itself down. A remedy that is an action (`gc.collect()`,
-//! `malloc_trim(0)`) is done at one of them.
+//! `malloc_trim(0)`, the pool trim) is done at one of them.
 //!
 //! Readings are exact: `Rss` of /proc/self/smaps_rollup (Linux 4.14; the kernel walks the page
 //! tables, about a millisecond for 200 MiB). Where there is none, or where a program comes to its
@@ -27,7 +27,7 @@ use crate::region::{self, claimed, region};
 use crate::sites::TSTATE_EPOCH;
 use crate::symbols::{self, call, Object};
 use crate::tls::tls;
-use crate::{clock, footprint, malloc, proc, python, rss, setup};
+use crate::{clock, footprint, malloc, pool_trim, proc, python, rss, setup};
 
 /// The front of a bare run.
 pub const FRONT: &str = concat!(include_str!("bare.py"), "\0");
@@ -156,7 +156,7 @@ fn point(to: &Noted, acting: bool) {
     }
 }
 
-const ACTIONS: u32 = capture::OPTION_COLLECT | capture::OPTION_TRIM;
+const ACTIONS: u32 = capture::OPTION_COLLECT | capture::OPTION_TRIM | capture::OPTION_POOL_TRIM;
 
 /// Does what the remedy is, in this order, unless it isn't an action; `rss` is what was resident.
 fn act(rss: i64) {
@@ -165,13 +165,20 @@ fn act(rss: i64) {
         return;
     }
     let b = &region().head.bare;
-    // Without the GIL nothing can be collected, and the remedy counts as not done.
-    let collected = options & capture::OPTION_COLLECT == 0 || collect().is_some();
+    // Without the GIL nothing can be collected and no pool touched: the remedy counts as not done.
+    let mut done = options & capture::OPTION_COLLECT == 0 || collect().is_some();
     if options & capture::OPTION_TRIM != 0 {
         // SAFETY: malloc_trim(3) has no preconditions.
         unsafe { libc_call!(real::MALLOC_TRIM, fn(0 => usize) -> c_int) };
     }
-    if collected {
+    if options & capture::OPTION_POOL_TRIM != 0 {
+        let held = python::held_tstate() != 0;
+        if held {
+            pool_trim::trim();
+        }
+        done &= held;
+    }
+    if done {
         note(&b.before, rss);
         note(&b.after, resident(false));
     }

@@ -52,6 +52,12 @@ pub fn header(p: usize) -> Header {
     // SAFETY: glibc keeps the chunk's size word in the 8 bytes before every pointer it hands
     // out, and the caller owns this one.
     let word = unsafe { *((p - 8) as *const usize) };
+    header_of(word)
+}
+
+/// What the size word of a chunk says.
+#[inline(always)]
+pub fn header_of(word: usize) -> Header {
     let kind = if word & IS_MMAPPED != 0 {
         OWN_MAPPING
     } else if word & NON_MAIN_ARENA != 0 {
@@ -191,6 +197,16 @@ pub fn take(p: usize) -> Option<Taken> {
     }
 }
 
+/// So many bytes at most has a chunk beyond its size word and what was asked for: what is too small
+/// for a chunk of its own (MINSIZE, glibc malloc/malloc.c), or what is left of its last page.
+pub fn spare(h: Header) -> usize {
+    if h.kind == OWN_MAPPING {
+        PAGE + 16
+    } else {
+        15 + 32
+    }
+}
+
 /// Bytes asked for of the live chunk at `p`, which may be any number: `None` unless it is the
 /// address of a remembered chunk of 512 bytes or more.
 pub fn size_at(p: usize) -> Option<usize> {
@@ -203,13 +219,10 @@ pub fn size_at(p: usize) -> Option<usize> {
     let mut sizes = large.into_iter().chain([huge_at(g, p)]);
     let entry = sizes.find(|e| {
         let (tag, size) = (e.tag.load(Relaxed), e.size.load(Relaxed) as usize);
-        // A chunk starts near `p`; if it is at `p`, the header in front of it says its size, up
-        // to what is too small for a chunk of its own (MINSIZE, glibc malloc/malloc.c) or to the
-        // end of its last page.
+        // A chunk starts near `p`; if it is at `p`, the header in front of it says its size.
         tag != 0 && size >= LARGE - 8 && crate::heap::mapped(p - 8) && {
             let h = header(p);
-            let spare = if h.kind == OWN_MAPPING { PAGE + 16 } else { 15 + 32 };
-            (size + 8..=size + 8 + spare).contains(&h.bytes)
+            (size + 8..=size + 8 + spare(h)).contains(&h.bytes)
         }
     })?;
     Some(entry.size.load(Relaxed) as usize)

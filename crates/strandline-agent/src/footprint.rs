@@ -1,8 +1,10 @@
-//! What this library itself has resident, page by page: for bare runs, whose figures are those of
-//! the program alone.
+//! Which pages this process has. What this library itself has resident: for bare runs, whose
+//! figures are those of the program alone. Which pages of the interpreter's data it has written to:
+//! to look at the others would make them resident.
 //!
-//! Bit 63 of an entry of /proc/self/pagemap says that a page is mapped (Linux
-//! Documentation/admin-guide/mm/pagemap.rst), which is what RSS counts; a process may read its own.
+//! Bit 63 of an entry of /proc/self/pagemap says that a page is mapped, which is what RSS counts,
+//! bit 62 that it is swapped out (Linux Documentation/admin-guide/mm/pagemap.rst); a process may
+//! read its own.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -44,35 +46,62 @@ unsafe extern "C" fn look(info: *mut libc::dl_phdr_info, _: libc::size_t, _: *mu
     0
 }
 
+/// Opens the page map; negative if that can't be.
+fn open() -> c_int {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    let name = c"/proc/self/pagemap".as_ptr();
+    // SAFETY: plain open(2) of a C string.
+    unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, name, flags) as c_int }
+}
+
+fn close(fd: c_int) {
+    // SAFETY: plain close(2) of a descriptor that `open` made.
+    unsafe { libc::syscall(libc::SYS_close, fd) };
+}
+
 /// Bytes of the library and of the mapped capture that are resident.
 pub fn resident() -> i64 {
-    // SAFETY: plain open(2), pread(2) into a buffer of the given size, close(2).
-    unsafe {
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-        let name = c"/proc/self/pagemap".as_ptr();
-        let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, name, flags) as c_int;
-        if fd < 0 {
-            return 0;
-        }
-        let mut pages = mapped(fd, START.load(Relaxed), END.load(Relaxed));
-        if let Some(header) = region::header() {
-            let at = header as *const layout::Header as usize;
-            pages += mapped(fd, at, at + layout::HEADER_BYTES);
-        }
-        libc::syscall(libc::SYS_close, fd);
-        pages * PAGE as i64
+    let fd = open();
+    if fd < 0 {
+        return 0;
     }
+    let mut pages = mapped(fd, START.load(Relaxed), END.load(Relaxed));
+    if let Some(header) = region::header() {
+        let at = header as *const layout::Header as usize;
+        pages += mapped(fd, at, at + layout::HEADER_BYTES);
+    }
+    close(fd);
+    pages * PAGE as i64
 }
 
 /// Pages of `[start, end)` that are mapped.
-///
-/// # Safety
-/// `fd` is an open descriptor.
-unsafe fn mapped(fd: c_int, start: usize, end: usize) -> i64 {
+fn mapped(fd: c_int, start: usize, end: usize) -> i64 {
+    let mut found = 0;
+    entries(fd, start, end, |_, entry| found += i64::from(entry >> 63 != 0));
+    found
+}
+
+/// Calls `with` for the start of each page of `[start, end)` that is in memory or swapped out; for
+/// all of them, if the kernel doesn't say.
+pub fn each_present(start: usize, end: usize, mut with: impl FnMut(usize)) {
+    let fd = open();
+    let behind = entries(fd, start, end, |page, entry| {
+        if entry >> 62 != 0 {
+            with(page * PAGE);
+        }
+    });
+    if fd >= 0 {
+        close(fd);
+    }
+    (behind..end.div_ceil(PAGE)).for_each(|page| with(page * PAGE));
+}
+
+/// Calls `with` for each page of `[start, end)`, its number and its entry; the number of the first
+/// page that the kernel said nothing of.
+fn entries(fd: c_int, start: usize, end: usize, mut with: impl FnMut(usize, u64)) -> usize {
     const AT_A_TIME: usize = 512;
     let mut entries = [0u64; AT_A_TIME];
     let (mut page, last) = (start / PAGE, end.div_ceil(PAGE));
-    let mut found = 0;
     while page < last {
         let wanted = (last - page).min(AT_A_TIME);
         // SAFETY: reads at most as many bytes as `entries` has.
@@ -89,10 +118,10 @@ unsafe fn mapped(fd: c_int, start: usize, end: usize) -> i64 {
         if n == 0 {
             break;
         }
-        found += entries.iter().take(n).filter(|e| *e >> 63 != 0).count() as i64;
+        entries.iter().take(n).enumerate().for_each(|(i, entry)| with(page + i, *entry));
         page += n;
     }
-    found
+    page
 }
 
 #[cfg(test)]
@@ -104,14 +133,15 @@ mod tests {
         start();
         assert!(resident() > 0);
         let at = crate::memory::map(8 * PAGE) as usize;
-        // SAFETY: our own fresh mapping, read through a descriptor of our own.
-        unsafe {
-            let fd = libc::open(c"/proc/self/pagemap".as_ptr(), libc::O_RDONLY);
-            assert_eq!(mapped(fd, at, at + 8 * PAGE), 0);
-            *((at + 5 * PAGE) as *mut u8) = 1;
-            assert_eq!(mapped(fd, at, at + 8 * PAGE), 1);
-            assert_eq!(mapped(fd, at, at + 5 * PAGE), 0);
-            libc::close(fd);
-        }
+        let fd = open();
+        assert_eq!(mapped(fd, at, at + 8 * PAGE), 0);
+        // SAFETY: our own fresh mapping.
+        unsafe { *((at + 5 * PAGE) as *mut u8) = 1 };
+        assert_eq!(mapped(fd, at, at + 8 * PAGE), 1);
+        assert_eq!(mapped(fd, at, at + 5 * PAGE), 0);
+        close(fd);
+        let mut seen = (0, 0);
+        each_present(at + 8, at + 8 * PAGE - 8, |page| seen = (seen.0 + 1, page));
+        assert_eq!(seen, (1, at + 5 * PAGE));
     }
 }

@@ -21,6 +21,7 @@ mod clock;
 mod control;
 mod counters;
 mod environment;
+mod evidence;
 mod explain;
 mod footprint;
 mod fork;

@@ -16,16 +16,18 @@
 //!
 //! The allocator's variables have no names in a stripped interpreter. The array of arena objects is
 //! the one chunk of malloc that a word in the interpreter's data points to, whose size is right for
-//! an array of them, and whose entries are arenas that the hooks have seen mapped.
+//! an array of them, and whose entries are arenas. What is a chunk and what an arena is told by
+//! [`Evidence`].
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use libc::{c_int, c_void};
 use strandline_cpython::Obmalloc;
 
+use crate::evidence::Evidence;
 use crate::memory::PAGE;
 use crate::python::{self, word};
-use crate::{chunks, heap, pools, rss, symbols};
+use crate::{footprint, heap, symbols};
 
 /// Address of the word that points to the array; 0: not found yet.
 static VARIABLE: AtomicUsize = AtomicUsize::new(0);
@@ -43,6 +45,7 @@ unsafe fn half(address: usize) -> u32 {
 /// One arena, as its arena object says.
 struct Arena<'a> {
     o: &'a Obmalloc,
+    evidence: &'a Evidence,
     /// Its place in the array.
     index: usize,
     /// Address of its first pool.
@@ -66,21 +69,27 @@ struct Array {
 
 impl Array {
     /// The array at `start`, if that is one.
-    fn at(start: usize, o: &Obmalloc) -> Option<Array> {
+    fn at(start: usize, o: &Obmalloc, evidence: &Evidence) -> Option<Array> {
         let entry = o.arena.size as usize;
-        let bytes = chunks::size_at(start)?;
-        let len = bytes / entry;
-        let first = o.arena.first_length as usize;
-        (bytes % entry == 0 && len % first == 0 && (len / first).is_power_of_two())
-            .then_some(Array { start, len })
+        let bytes = evidence.array_at(start, entry * o.arena.first_length as usize)?;
+        Some(Array { start, len: bytes / entry })
     }
 
     /// Entry `index`: nothing if no arena is attached, an error if it can't be one.
-    fn arena<'a>(&self, index: usize, o: &'a Obmalloc) -> Result<Option<Arena<'a>>, ()> {
+    fn arena<'a>(
+        &self,
+        index: usize,
+        o: &'a Obmalloc,
+        evidence: &'a Evidence,
+    ) -> Result<Option<Arena<'a>>, ()> {
         let a = &o.arena;
-        let at = self.start + index * a.size as usize;
-        // SAFETY: `index` is below the length of a live chunk of that many entries, which only
-        // the holder of the GIL, this thread, can move.
+        let mut copy = [0u64; 8];
+        let copy = copy.get_mut(..a.size as usize / 8).ok_or(())?;
+        if !evidence.read(self.start + index * a.size as usize, copy) {
+            return Err(());
+        }
+        let at = copy.as_ptr() as usize;
+        // SAFETY: the fields lie in an entry, of which this is a copy.
         let (base, next, free, total, first_free) = unsafe {
             (
                 word(at + a.address as usize),
@@ -94,7 +103,7 @@ impl Array {
             return Ok(None);
         }
         let (pool, size) = (o.pool_size as usize, o.arena_size as usize);
-        if base % PAGE != 0 || !pools::is_arena(base, size) {
+        if base % PAGE != 0 || !evidence.is_arena(base, size) {
             return Err(());
         }
         let first = base.next_multiple_of(pool);
@@ -106,17 +115,25 @@ impl Array {
         }
         let uncarved = carvable - (next - first) / pool;
         let listed = free.checked_sub(uncarved).ok_or(())?;
-        Ok(Some(Arena { o, index, first, end, next, free: first_free, listed }))
+        Ok(Some(Arena { o, evidence, index, first, end, next, free: first_free, listed }))
     }
 
     /// True if all entries hold, one of them with an arena.
-    fn holds(&self, o: &Obmalloc) -> bool {
+    fn holds(&self, o: &Obmalloc, evidence: &Evidence) -> bool {
         let mut any = false;
-        (0..self.len).all(|i| self.arena(i, o).map(|a| any |= a.is_some()).is_ok()) && any
+        (0..self.len).all(|i| self.arena(i, o, evidence).map(|a| any |= a.is_some()).is_ok()) && any
     }
 }
 
 impl Arena<'_> {
+    /// True if every pool that was carved off names the arena, as it does from then on.
+    fn is_named_by_its_pools(&self) -> bool {
+        let pools = (self.first..self.next).step_by(self.o.pool_size as usize);
+        // SAFETY: carved pools of a mapped arena: their headers are there.
+        let index = |pool| unsafe { half(pool + self.o.pool_arenaindex as usize) };
+        self.first < self.next && pools.map(index).all(|i| i as usize == self.index)
+    }
+
     /// Calls `with` for each pool on the free list; false if the list isn't what it must be. Stops
     /// there, or where `with` says false.
     fn each_free(&self, mut with: impl FnMut(usize) -> bool) -> bool {
@@ -178,7 +195,7 @@ impl Arena<'_> {
                 // SAFETY: a free pool's header, which only the holder of the GIL writes to.
                 unsafe { *((pool + o.pool_szidx as usize) as *mut u32) = o.fresh_szidx };
                 if drop_pages(pool + PAGE, pool + o.pool_size as usize) {
-                    pools::given_back(pool);
+                    self.evidence.given_back(pool);
                     dropped += 1;
                 }
             }
@@ -209,12 +226,30 @@ fn drop_pages(start: usize, end: usize) -> bool {
 /// What the search is for, and what it found.
 struct Search<'a> {
     o: &'a Obmalloc,
+    evidence: &'a Evidence,
     /// A function of the interpreter, by which its object file is known.
     inside: usize,
     /// Address of the variable, and of the array.
     found: [usize; 2],
     /// Arrays that were found.
     arrays: u32,
+}
+
+impl Search<'_> {
+    /// Looks at the words of `[start, end)`, a part of a page of the interpreter's data.
+    fn look_at(&mut self, start: usize, end: usize) {
+        for at in (start.next_multiple_of(8)..end.saturating_sub(7)).step_by(8) {
+            // SAFETY: a loaded object's writable segments stay mapped and readable.
+            let p = unsafe { word(at) };
+            if p == self.found[1] {
+                continue;
+            }
+            if let Some(array) = array_at(p, self.o, self.evidence) {
+                self.found = [at, array.start];
+                self.arrays += 1;
+            }
+        }
+    }
 }
 
 unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
@@ -234,38 +269,39 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c
             return 0;
         }
         for (start, end, _) in segments().filter(|s| s.2) {
-            for at in (start.next_multiple_of(8)..end.saturating_sub(7)).step_by(8) {
-                let p = word(at);
-                if p == s.found[1] {
-                    continue;
-                }
-                if let Some(array) = Array::at(p, s.o).filter(|a| a.holds(s.o)) {
-                    s.found = [at, array.start];
-                    s.arrays += 1;
-                }
-            }
+            // A page that nobody has written to has no address of an array in it.
+            footprint::each_present(start, end, |page| {
+                s.look_at(page.max(start), end.min(page + PAGE))
+            });
         }
     }
     1
 }
 
+/// The array at `start`, if that is one, and all its entries are what they must be.
+fn array_at(start: usize, o: &Obmalloc, evidence: &Evidence) -> Option<Array> {
+    Array::at(start, o, evidence).filter(|a| a.holds(o, evidence))
+}
+
 /// The array of arena objects of the interpreter that this thread runs.
-fn array(o: &Obmalloc) -> Option<Array> {
-    let known = VARIABLE.load(Relaxed);
-    if known != 0 {
-        // SAFETY: a word of the interpreter's data, found before.
-        return Array::at(unsafe { word(known) }, o);
+fn array(o: &Obmalloc, evidence: &Evidence) -> Option<Array> {
+    if VARIABLE.load(Relaxed) == 0 {
+        let inside = symbols::OBJECT_MALLOC.address();
+        let mut s = Search { o, evidence, inside, found: [0; 2], arrays: 0 };
+        // SAFETY: `visit` gets `s`, which outlives the call.
+        unsafe { libc::dl_iterate_phdr(Some(visit), &mut s as *mut Search as *mut c_void) };
+        if s.arrays != 1 {
+            return None;
+        }
+        VARIABLE.store(s.found[0], Relaxed);
     }
-    let inside = symbols::OBJECT_MALLOC.address();
-    let mut s = Search { o, inside, found: [0; 2], arrays: 0 };
-    // SAFETY: `visit` gets `s`, which outlives the call.
-    unsafe { libc::dl_iterate_phdr(Some(visit), &mut s as *mut Search as *mut c_void) };
-    if s.arrays != 1 {
-        return None;
+    // SAFETY: a word of the interpreter's data, found before.
+    let start = unsafe { word(VARIABLE.load(Relaxed)) };
+    if evidence.is_seen() {
+        // Each of its arenas is known or left alone.
+        return Array::at(start, o, evidence);
     }
-    VARIABLE.store(s.found[0], Relaxed);
-    // SAFETY: as above.
-    Array::at(unsafe { word(s.found[0]) }, o)
+    array_at(start, o, evidence)
 }
 
 /// The layout, where this interpreter's pools can be trimmed at all, and it is its turn.
@@ -274,15 +310,16 @@ fn applicable() -> Option<&'static Obmalloc> {
     // Since 3.12 an interpreter other than the main one may have an allocator of its own.
     let main = !l.sys_monitoring || python::held_tstate() != 0;
     let able = l.obmalloc.free_pools_can_shrink && !OFF.load(Relaxed);
-    (able && main && pools::any_arena()).then_some(&l.obmalloc)
+    (able && main).then_some(&l.obmalloc)
 }
 
 /// Calls `with` for each arena.
 fn each_arena(mut with: impl FnMut(&Arena)) {
     let Some(o) = applicable() else { return };
-    let Some(array) = array(o) else { return };
+    let Some(evidence) = Evidence::now() else { return };
+    let Some(array) = array(o, &evidence) else { return };
     for index in 0..array.len {
-        if let Ok(Some(arena)) = array.arena(index, o) {
+        if let Ok(Some(arena)) = array.arena(index, o, &evidence) {
             with(&arena);
         }
     }
@@ -297,21 +334,20 @@ pub fn pending() -> bool {
 
 /// Gives back what can be given back. The caller holds the GIL.
 pub fn trim() {
-    let mut any = false;
     each_arena(|a| {
-        if a.pending().is_none() {
+        if !a.is_named_by_its_pools() || a.pending().is_none() {
             // Not as expected: left alone.
             return;
         }
-        any |= a.trim() != 0;
+        let mut any = a.trim() != 0;
         if a.pending() != Some(0) {
             OFF.store(true, Relaxed);
         }
         if a.uncarved() != 0 {
             any |= drop_pages(a.next, a.end);
         }
+        if any {
+            a.evidence.pages_moved();
+        }
     });
-    if any {
-        rss::pages_moved();
-    }
 }

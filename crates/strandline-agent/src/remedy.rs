@@ -6,9 +6,10 @@ use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use libc::c_char;
 use strandline_capture::layout as capture;
 
+use crate::region::region;
 use crate::symbols::{self, call, Object};
 use crate::tls::Quiet;
-use crate::{clock, heap, pool_trim, proc, rss};
+use crate::{bare, clock, heap, pool_trim, proc, rss};
 
 /// A change of this many bytes makes it worth to look again.
 const CHANGE: i64 = 64 << 10;
@@ -16,7 +17,8 @@ const CHANGE: i64 = 64 << 10;
 /// calling in a loop costs one 20th of the time at most.
 const PAUSES: u64 = 20;
 
-/// The last collection: when it ended and how long it took, in cycles; bytes in use after it.
+/// The last collection, in a bare run all that was done: when it ended and how long it took, in
+/// cycles; bytes in use after it.
 static COLLECTED: AtomicU64 = AtomicU64::new(0);
 static TOOK: AtomicU64 = AtomicU64::new(0);
 static IN_USE: AtomicI64 = AtomicI64::new(i64::MIN / 2);
@@ -27,13 +29,20 @@ static IN_USE_TRIMMED: AtomicI64 = AtomicI64::new(0);
 /// Which remedies may give something back, a bit each (`1 << REMEDY_*`). Costs some µs. The caller
 /// holds the GIL.
 pub fn promising() -> u32 {
-    let in_use = rss::program_in_use();
-    let changed = |since: &AtomicI64| (in_use - since.load(Relaxed)).abs() >= CHANGE;
+    let bit = |on: bool, remedy: u32| if on { 1 << remedy } else { 0 };
     let rested = clock::cycles().wrapping_sub(COLLECTED.load(Relaxed))
         > TOOK.load(Relaxed).saturating_mul(PAUSES);
+    if bare::is() {
+        // Nothing is counted that could tell what is to be won.
+        let other = region().head.bare.flags.load(Relaxed) & capture::BARE_OTHER_MALLOC != 0;
+        return bit(rested, capture::REMEDY_COLLECT)
+            | bit(rested && !other, capture::REMEDY_MALLOC_TRIM)
+            | bit(rested, capture::REMEDY_POOL_TRIM);
+    }
+    let in_use = rss::program_in_use();
+    let changed = |since: &AtomicI64| (in_use - since.load(Relaxed)).abs() >= CHANGE;
     let kept = heap::stranded();
     let more = (kept - KEPT.load(Relaxed)).abs() >= CHANGE;
-    let bit = |on: bool, remedy: u32| if on { 1 << remedy } else { 0 };
     bit(rested || changed(&IN_USE), capture::REMEDY_COLLECT)
         | bit(kept >= CHANGE && (more || changed(&IN_USE_TRIMMED)), capture::REMEDY_MALLOC_TRIM)
         | bit(pool_trim::pending(), capture::REMEDY_POOL_TRIM)
@@ -44,24 +53,35 @@ pub fn promising() -> u32 {
 /// # Safety
 /// The GIL is held, at a place where Python code may run.
 pub unsafe fn apply(remedy: u32) {
+    let before = clock::cycles();
     match remedy {
         capture::REMEDY_COLLECT => {
-            let before = clock::cycles();
+            TOOK.store(0, Relaxed);
             // SAFETY: the caller's promise.
             unsafe { collect() };
-            let now = clock::cycles();
-            TOOK.store(now.wrapping_sub(before), Relaxed);
-            COLLECTED.store(now, Relaxed);
-            IN_USE.store(rss::program_in_use(), Relaxed);
         }
+        // SAFETY: malloc_trim(3) has no preconditions.
+        capture::REMEDY_MALLOC_TRIM => unsafe {
+            crate::malloc::malloc_trim(0);
+        },
+        capture::REMEDY_POOL_TRIM => pool_trim::trim(),
+        _ => {}
+    }
+    if remedy == capture::REMEDY_COLLECT || bare::is() {
+        let now = clock::cycles();
+        TOOK.fetch_add(now.wrapping_sub(before), Relaxed);
+        COLLECTED.store(now, Relaxed);
+    }
+    if bare::is() {
+        return;
+    }
+    match remedy {
+        capture::REMEDY_COLLECT => IN_USE.store(rss::program_in_use(), Relaxed),
         capture::REMEDY_MALLOC_TRIM => {
-            // SAFETY: malloc_trim(3) has no preconditions.
-            unsafe { crate::malloc::malloc_trim(0) };
             rss::pages_moved();
             KEPT.store(heap::stranded(), Relaxed);
             IN_USE_TRIMMED.store(rss::program_in_use(), Relaxed);
         }
-        capture::REMEDY_POOL_TRIM => pool_trim::trim(),
         _ => {}
     }
 }

@@ -59,6 +59,8 @@ pub const OPTION_AT_MARK: u32 = 512;
 /// [`Header::options`], bare: the point is each return of an outermost function under `@profile`.
 /// With neither of both it is the end of the program.
 pub const OPTION_AT_RETURN: u32 = 1024;
+/// [`Header::options`], bare: the pool trim at the point, after what is above.
+pub const OPTION_POOL_TRIM: u32 = 2048;
 
 /// [`Bare::flags`]: the end was noted while the interpreter still had its objects.
 pub const BARE_ALIVE: u32 = 1;

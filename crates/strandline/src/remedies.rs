@@ -222,6 +222,11 @@ impl Series<'_> {
             "The peak under subprocess is that of the child, if that is higher.",
         );
         note(
+            tried.iter().any(|r| r.trims_pools()),
+            "The pool trim is strandline's: strandline.trim() is there in a program that `strandline run` \
+             started.",
+        );
+        note(
             bare.flags & layout::BARE_ALIVE == 0,
             "The end was noted late: the interpreter had freed its objects already.",
         );

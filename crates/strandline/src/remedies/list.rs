@@ -40,10 +40,12 @@ const PYTHONMALLOC: (&str, &str) = ("PYTHONMALLOC", "malloc");
 const JEMALLOC_DECAY: (&str, &str) = ("MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0");
 const TCMALLOC_DECOMMIT: (&str, &str) = ("TCMALLOC_AGGRESSIVE_DECOMMIT", "1");
 const TRIM: &str = "import ctypes; ctypes.CDLL(None).malloc_trim(0)";
+/// All three layers: the program has no line for the pool trim alone.
+const TRIM_ALL: &str = "import strandline; strandline.trim()";
 const TUNABLES: &str = "GLIBC_TUNABLES";
 
 /// Every remedy, in the order in which they are tried.
-pub static ALL: [Remedy; 22] = [
+pub static ALL: [Remedy; 24] = [
     Remedy {
         name: "collect",
         text: "gc.collect() at the point",
@@ -63,6 +65,20 @@ pub static ALL: [Remedy; 22] = [
         text: "gc.collect(), then malloc_trim(0) at the point",
         options: layout::OPTION_COLLECT | layout::OPTION_TRIM,
         code: Some("import gc, ctypes; gc.collect(); ctypes.CDLL(None).malloc_trim(0)"),
+        ..PLAIN
+    },
+    Remedy {
+        name: "pool-trim",
+        text: "the pages of Python's free pools are given back at the point",
+        options: layout::OPTION_POOL_TRIM,
+        code: Some(TRIM_ALL),
+        ..PLAIN
+    },
+    Remedy {
+        name: "all-trims",
+        text: "gc.collect(), malloc_trim(0), then the pool trim at the point",
+        options: layout::OPTION_COLLECT | layout::OPTION_TRIM | layout::OPTION_POOL_TRIM,
+        code: Some(TRIM_ALL),
         ..PLAIN
     },
     Remedy {
@@ -252,6 +268,11 @@ pub fn installed() -> Libraries {
 }
 
 impl Remedy {
+    /// True if the pool trim is part of it.
+    pub fn trims_pools(&self) -> bool {
+        self.options & layout::OPTION_POOL_TRIM != 0
+    }
+
     /// Why it can't be tried on the program that did `as_is`.
     pub fn obstacle(&self, as_is: &Bare, libraries: &Libraries) -> Option<String> {
         let sets = |name: &str| self.variables.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
@@ -273,6 +294,15 @@ impl Remedy {
             return Some(
                 "nothing can be done inside this interpreter: strandline knows the \
                          ordinary builds of CPython 2.7 and 3.6 to 3.13"
+                    .to_owned(),
+            );
+        }
+        if self.trims_pools() && version < (3, 10) {
+            return Some("the pool trim needs Python 3.10 or later".to_owned());
+        }
+        if self.trims_pools() && other_malloc {
+            return Some(
+                "the pool trim finds Python's arenas by glibc's malloc, and the program has another one"
                     .to_owned(),
             );
         }
@@ -378,6 +408,12 @@ mod tests {
         let mut as_is = Bare { python: Some((2, 7, 18)), ..Bare::default() };
         let why = |name: &str, as_is: &Bare| of(name).obstacle(as_is, &none()).unwrap_or_default();
         assert!(why("pythonmalloc", &as_is).contains("3.6 or later"));
+        for name in ["pool-trim", "all-trims"] {
+            as_is.python = Some((3, 9, 18));
+            assert!(why(name, &as_is).contains("needs Python 3.10 or later"));
+            as_is.python = Some((3, 10, 0));
+            assert_eq!(why(name, &as_is), "");
+        }
         as_is.python = Some((3, 12, 1));
         assert_eq!(why("pythonmalloc", &as_is), "");
         assert!(why("mimalloc-python", &as_is).contains("3.13 or later"));
@@ -388,12 +424,21 @@ mod tests {
         as_is.returns = 1;
         assert_eq!(why("subprocess", &as_is), "");
         as_is.flags = layout::BARE_OTHER_MALLOC;
-        for name in ["malloc-trim", "arena-max", "tunables", "pythonmalloc-thresholds"] {
+        for name in [
+            "malloc-trim",
+            "pool-trim",
+            "all-trims",
+            "arena-max",
+            "tunables",
+            "pythonmalloc-thresholds",
+        ] {
             assert!(why(name, &as_is).contains("another one"), "{name}");
         }
         assert_eq!(why("collect", &as_is) + &why("pythonmalloc", &as_is), "");
         as_is.refused = true;
-        assert!(why("collect", &as_is).contains("inside this interpreter"));
+        for name in ["collect", "pool-trim", "all-trims"] {
+            assert!(why(name, &as_is).contains("inside this interpreter"));
+        }
     }
 
     #[test]

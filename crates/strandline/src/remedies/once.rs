@@ -79,7 +79,8 @@ impl Runner<'_> {
         let b = bare.clone().unwrap_or_default();
         let apart = options & layout::OPTION_APART != 0;
         let peak = if apart { b.peak.max(b.children_peak) } else { b.peak };
-        let acted = options & (layout::OPTION_COLLECT | layout::OPTION_TRIM) != 0;
+        let actions = layout::OPTION_COLLECT | layout::OPTION_TRIM | layout::OPTION_POOL_TRIM;
+        let acted = options & actions != 0;
         let sample = Sample {
             peak_rss: b.end.map(|_| peak),
             end_rss: b.end,
