@@ -51,6 +51,19 @@ impl Rings<'_> {
         Some(CollectorReport { threshold, count: count.max(0) as u64, at_work: false })
     }
 
+    /// The counters of the youngest generation; `head` closes the ring of one.
+    fn youngest(&self, head: u64) -> Option<CollectorReport> {
+        let mut head = head;
+        for _ in 0..YOUNGER {
+            match head.checked_sub(self.generation) {
+                Some(younger) if self.is_linked(younger) => head = younger,
+                _ => break,
+            }
+        }
+        let older = head.checked_add(self.generation)?;
+        self.is_linked(older).then(|| self.counters(head)).flatten()
+    }
+
     /// Whether the address is on a thread's stack: a running collection has the heads of its rings
     /// there (`collect`, Modules/gcmodule.c; `gc_collect_main`, Python/gc.c).
     fn is_on_stack(&self, address: u64) -> bool {
@@ -68,28 +81,21 @@ pub fn of_object(
     head: u64,
     is_object: impl Fn(u64) -> bool,
 ) -> Option<CollectorReport> {
-    // Up to 3.7 a `PyGC_Head` has a long double in it, for its alignment.
-    let generation = if gc_head > 16 { gc_head + 16 } else { gc_head + 8 };
-    let rings = Rings { image, generation, threshold: gc_head };
+    // 3.6 and 3.7 have a long double in a `PyGC_Head`, which is aligned to 16 bytes then.
+    let sizes = [gc_head + 8, gc_head + 16];
+    let rings = sizes.map(|generation| Rings { image, generation, threshold: gc_head });
     let mut end = head;
     for _ in 0..LONGEST {
-        end = rings.next(end)?;
+        end = rings[0].next(end)?;
         if !is_object(end) {
             break;
         }
     }
-    if rings.is_on_stack(end) {
+    if rings[0].is_on_stack(end) {
         return Some(CollectorReport { at_work: true, ..CollectorReport::default() });
     }
-    if is_object(end) || !rings.is_linked(end) {
+    if is_object(end) || !rings[0].is_linked(end) {
         return None;
     }
-    for _ in 0..YOUNGER {
-        match end.checked_sub(rings.generation) {
-            Some(younger) if rings.is_linked(younger) => end = younger,
-            _ => break,
-        }
-    }
-    let older = end.checked_add(rings.generation)?;
-    rings.is_linked(older).then(|| rings.counters(end)).flatten()
+    rings.iter().find_map(|rings| rings.youngest(end))
 }

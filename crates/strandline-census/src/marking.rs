@@ -369,9 +369,7 @@ impl<'a> Marking<'a> {
             _ => None,
         };
         let is_object = |address: u64| {
-            self.thing_at(address)
-                .and_then(|thing| head_of(&thing))
-                .is_some_and(|(head, _)| head == address)
+            self.thing_at(address).is_some_and(|thing| matches!(thing.block(), Block::Object(_)))
         };
         let waiting = self.all().filter(|thing| !Mark::Reached.is_set(thing.cell));
         // An object that the collector doesn't track (yet) is in no ring.

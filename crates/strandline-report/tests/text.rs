@@ -78,7 +78,6 @@ fn line(line: u32, rss: f64, increment: f64, allocated: u64, freed: u64) -> Line
         freed,
         slots: Vec::new(),
         in_use: allocated.saturating_sub(freed),
-        slots: Vec::new(),
     }
 }
 
