@@ -2,21 +2,28 @@
 //! memory that a list in the library's data names.
 
 use strandline_capture::layout::{AGENT_NAME, CAPTURE_NAME, MAX_OWN_MAPS, OWN_MAPS_MAGIC};
-use strandline_image::Image;
-use strandline_interpreter::{module_data, ModuleData};
+use strandline_image::{Image, Mapping};
 
 /// `OwnMaps` lies at a multiple of this, bytes.
 const ALIGNMENT: usize = 16;
 
 /// Address and end of every part, without overlap.
 pub fn ranges(image: &Image) -> Vec<(u64, u64)> {
-    let is_ours = |path: &str| path.contains(AGENT_NAME) || path.contains(CAPTURE_NAME);
-    let ours = image.mappings().iter().filter(|m| is_ours(&m.path));
-    let mut found: Vec<(u64, u64)> = ours.map(|m| (m.start, m.end)).collect();
-    // The library's .bss follows its data, and memory of the program's may follow that.
-    for part in module_data(image).into_iter().filter(|part| part.path.contains(AGENT_NAME)) {
-        found.push((part.start, part.end));
-        found.extend(listed(image, &part));
+    let is = |m: &Mapping, name: &str| m.path.contains(name);
+    let mut found = Vec::new();
+    let mut library: Option<u64> = None;
+    for m in image.mappings() {
+        // The library's .bss follows its data without a gap.
+        let continues = library == Some(m.start) && m.path.is_empty() && !m.shared;
+        if is(m, AGENT_NAME) || is(m, CAPTURE_NAME) || continues {
+            found.push((m.start, m.end));
+        }
+        if is(m, AGENT_NAME) || continues || is(m, CAPTURE_NAME) && library == Some(m.start) {
+            library = Some(m.end);
+            if m.write && !m.shared {
+                found.extend(listed(image, m));
+            }
+        }
     }
     found.sort_unstable();
     let mut merged: Vec<(u64, u64)> = Vec::new();
@@ -29,9 +36,9 @@ pub fn ranges(image: &Image) -> Vec<(u64, u64)> {
     merged
 }
 
-/// The ranges that the list in `part` names, if it is there.
-fn listed(image: &Image, part: &ModuleData) -> Vec<(u64, u64)> {
-    for (start, bytes) in part.pieces(image) {
+/// The ranges that the list in `m` names, if it is there.
+fn listed(image: &Image, m: &Mapping) -> Vec<(u64, u64)> {
+    for (start, bytes) in image.slices(m.start, m.end) {
         let words = bytes.chunks_exact(ALIGNMENT).position(|two| {
             let word = |i: usize| {
                 two.get(8 * i..8 * i + 8)
