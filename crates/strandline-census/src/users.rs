@@ -1,7 +1,7 @@
 //! Which functions work with a global or an attribute of some name, and whether one of them takes
 //! things out: told from the names and instructions of their code objects.
 
-use strandline_cpython::{Bytecode, Layout};
+use strandline_cpython::{Bytecode, Layout, HIDES};
 use strandline_interpreter::{values, Block};
 
 use crate::chunks::Python;
@@ -94,13 +94,30 @@ fn names_of(paths: &Paths<'_>, l: &Layout, code: u64) -> Option<Vec<String>> {
     (0..len).map(|i| values::text(image, l, image.word(first.checked_add(8 * i)?)?)).collect()
 }
 
-/// Whether the code has a `del a[b]`. What looks like one in an instruction's cache counts, too.
+/// Whether the code has a `del a[b]`, or may have.
 fn deletes(paths: &Paths<'_>, l: &Layout, code: u64) -> bool {
-    bytecode(paths, l, code).is_some_and(|bytes| {
-        // Up to 3.5 instructions with an argument have three bytes, the others one.
-        let step = if l.version >= (3, 6) { 2 } else { 1 };
-        bytes.iter().step_by(step).any(|&b| b == l.code.delete_subscr)
-    })
+    bytecode(paths, l, code)
+        .is_some_and(|bytes| instructions(l, &bytes).any(|op| op == l.code.delete_subscr))
+}
+
+/// The instructions of some bytecode. Where what an instruction is was written over by another
+/// (a debugger's or a profiler's), also what isn't one.
+fn instructions<'a>(l: &Layout, bytes: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
+    // Up to 3.5 instructions with an argument have three bytes, the others one.
+    let step = if l.version >= (3, 6) { 2 } else { 1 };
+    let caches = l.code.inline_caches;
+    let all = bytes.iter().step_by(step);
+    let mut end = 0;
+    let hidden = all.clone().any(|&op| caches[op as usize] == HIDES);
+    all.enumerate()
+        .filter(move |&(i, &op)| {
+            let is_one = hidden || i >= end;
+            if is_one {
+                end = i + 1 + caches[op as usize] as usize;
+            }
+            is_one
+        })
+        .map(|(_, &op)| op)
 }
 
 fn bytecode(paths: &Paths<'_>, l: &Layout, code: u64) -> Option<Vec<u8>> {
@@ -119,4 +136,29 @@ fn bytecode(paths: &Paths<'_>, l: &Layout, code: u64) -> Option<Vec<u8>> {
     };
     let mut bytes = vec![0; usize::try_from(len).ok().filter(|_| len <= LONGEST)?];
     image.read(start, &mut bytes).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(version: (u8, u8), bytes: &[u8]) -> Vec<u8> {
+        instructions(strandline_cpython::layout(version.0, version.1).unwrap(), bytes).collect()
+    }
+
+    #[test]
+    fn what_is_cached_is_no_instruction() {
+        // LOAD_FAST, LOAD_ATTR with nine units of cache that look like DELETE_SUBSCR, RETURN.
+        let mut bytes = vec![85, 0, 82, 0];
+        bytes.extend([9; 18]);
+        bytes.extend([36, 0]);
+        assert_eq!(of((3, 13), &bytes), [85, 82, 36]);
+        assert_eq!(of((3, 8), &[124, 0, 61, 0]), [124, 61]);
+        assert_eq!(of((2, 7), &[124, 0, 0, 61]), [124, 0, 0, 61]);
+    }
+
+    #[test]
+    fn what_was_written_over_may_be_anything() {
+        assert_eq!(of((3, 13), &[254, 0, 82, 0, 9, 9]), [254, 82, 9]);
+    }
 }

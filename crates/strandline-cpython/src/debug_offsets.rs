@@ -347,6 +347,7 @@ fn code(table: &Table<'_>, groups: &Groups, base: &Code) -> Result<Code, DebugOf
         consts: base.consts.filter(|_| front),
         names: base.names.filter(|_| front),
         delete_subscr: base.delete_subscr,
+        inline_caches: base.inline_caches,
         extra: base.extra.filter(|_| back),
         zombieframe: base.zombieframe,
         monitoring: base.monitoring.filter(|_| back),

@@ -314,6 +314,8 @@ pub struct Code {
     pub names: Option<u16>,
     /// The instruction `DELETE_SUBSCR` (Include/opcode.h, Include/opcode_ids.h): `del a[b]`.
     pub delete_subscr: u8,
+    /// The bytes in between that are no instructions.
+    pub inline_caches: &'static crate::InlineCaches,
     /// `co_extra`: pointer, null if unused; 3.6 and later.
     pub extra: Option<u16>,
     /// `co_zombieframe`: pointer to a frame kept for reuse, may be null; up to 3.10.

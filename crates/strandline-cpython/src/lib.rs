@@ -31,5 +31,5 @@ mod tracing;
 pub use debug_offsets::{from_debug_offsets, DebugOffsetsError, DEBUG_OFFSETS_MAX};
 pub use layout::*;
 pub use line_table::{Cursor, LineTable};
-pub use tables::{free_threaded, layout};
+pub use tables::{free_threaded, layout, InlineCaches, HIDES};
 pub use tracing::{instrumentation, traced_calls, Instrumentation, TracedCalls};

@@ -8,11 +8,13 @@
 //! and 3.15 from `offsetof` and `sizeof` compiled against the headers.
 
 mod free_threaded;
+mod inline_caches;
 mod interpreter_frames;
 mod object_frames;
 mod shared;
 
 use crate::layout::Layout;
+pub use inline_caches::{InlineCaches, HIDES};
 use interpreter_frames::*;
 use object_frames::*;
 

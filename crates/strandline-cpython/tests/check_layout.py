@@ -140,6 +140,27 @@ if has("code.names"):
     same("code.names", u64(at + off("code.names")), id(code.co_names))
 import opcode
 same("code.delete_subscr", off("code.delete_subscr"), opcode.opmap["DELETE_SUBSCR"])
+# opcode and dis know the instructions that the interpreter writes in place as well.
+caches = getattr(opcode, "_inline_cache_entries", {})
+families = {m: f for f, ms in getattr(opcode, "_specializations", {}).items() for m in ms}
+every = dict(opcode.opmap)
+if V >= (3, 11):
+    import dis
+    every.update(dis._all_opmap)
+HIDING = ("INSTRUMENTED_LINE", "INSTRUMENTED_INSTRUCTION", "ENTER_EXECUTOR")
+expected = {}
+for name, number in every.items():
+    plain = name.replace("INSTRUMENTED_", "", 1)
+    plain = families.get(plain, plain)
+    if name in HIDING:
+        expected[number] = 255
+    elif isinstance(caches, dict):
+        expected[number] = caches.get(plain, 0)
+    elif opcode.opmap.get(plain, 999) < len(caches):
+        expected[number] = caches[opcode.opmap[plain]]
+for number in range(256):
+    field = "inline_cache.%d" % number
+    same(field, L.get(field, 0), expected.get(number, 0))
 basic = type(code).__basicsize__
 if has("code.object"):
     same("code.object", u64(at + off("code.object")), id(code.co_code))

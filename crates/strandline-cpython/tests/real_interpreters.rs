@@ -172,6 +172,9 @@ fn code(f: &mut Facts, c: &Code) {
     f.opt("code.consts", c.consts);
     f.opt("code.names", c.names);
     f.put("code.delete_subscr", c.delete_subscr);
+    for (op, &units) in c.inline_caches.iter().enumerate().filter(|(_, &units)| units > 0) {
+        f.put(format!("inline_cache.{op}").leak(), units);
+    }
     f.opt("code.extra", c.extra);
     f.opt("code.zombieframe", c.zombieframe);
     f.opt("code.monitoring", c.monitoring);

@@ -1,6 +1,7 @@
 //! The versions with `_PyInterpreterFrame`: 3.11 and later. Each table names the
 //! micro version it was measured on.
 
+use super::inline_caches;
 use super::shared::*;
 use crate::layout::*;
 use crate::line_table::LineTable;
@@ -49,6 +50,7 @@ pub(super) static PY311: Layout = Layout {
         consts: Some(24),
         names: Some(32),
         delete_subscr: 61,
+        inline_caches: &inline_caches::PY311,
         extra: Some(176),
         zombieframe: None,
         monitoring: None,
@@ -113,6 +115,7 @@ pub(super) static PY312: Layout = Layout {
         consts: Some(24),
         names: Some(32),
         delete_subscr: 61,
+        inline_caches: &inline_caches::PY312,
         extra: Some(184),
         zombieframe: None,
         monitoring: Some(168),
@@ -174,6 +177,7 @@ pub(super) const PY313: Layout = Layout {
         consts: Some(24),
         names: Some(32),
         delete_subscr: 9,
+        inline_caches: &inline_caches::PY313,
         extra: Some(192),
         zombieframe: None,
         monitoring: Some(176),
@@ -242,6 +246,7 @@ pub(super) static PY314: Layout = Layout {
         consts: Some(24),
         names: Some(32),
         delete_subscr: 8,
+        inline_caches: &inline_caches::PY314,
         extra: Some(200),
         zombieframe: None,
         monitoring: Some(176),
@@ -310,6 +315,7 @@ pub(super) static PY315: Layout = Layout {
         consts: Some(24),
         names: Some(32),
         delete_subscr: 8,
+        inline_caches: &inline_caches::PY315,
         extra: Some(200),
         zombieframe: None,
         monitoring: Some(176),

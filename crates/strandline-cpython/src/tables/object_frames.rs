@@ -1,6 +1,7 @@
 //! The versions whose frames are objects: 2.7 and 3.6 to 3.10. Each table names
 //! the micro version it was measured on.
 
+use super::inline_caches;
 use super::shared::*;
 use crate::layout::*;
 use crate::line_table::LineTable;
@@ -48,6 +49,7 @@ pub(super) static PY27: Layout = Layout {
         consts: Some(40),
         names: Some(48),
         delete_subscr: 61,
+        inline_caches: &inline_caches::NONE,
         extra: None,
         zombieframe: Some(112),
         monitoring: None,
@@ -117,6 +119,7 @@ pub(super) static PY36: Layout = Layout {
         consts: Some(48),
         names: Some(56),
         delete_subscr: 61,
+        inline_caches: &inline_caches::NONE,
         extra: Some(136),
         zombieframe: Some(120),
         monitoring: None,
@@ -174,6 +177,7 @@ pub(super) static PY37: Layout = Layout {
         consts: Some(48),
         names: Some(56),
         delete_subscr: 61,
+        inline_caches: &inline_caches::NONE,
         extra: Some(136),
         zombieframe: Some(120),
         monitoring: None,
@@ -231,6 +235,7 @@ pub(super) static PY38: Layout = Layout {
         consts: Some(56),
         names: Some(64),
         delete_subscr: 61,
+        inline_caches: &inline_caches::NONE,
         extra: Some(144),
         zombieframe: Some(128),
         monitoring: None,
@@ -288,6 +293,7 @@ pub(super) static PY39: Layout = Layout {
         consts: Some(56),
         names: Some(64),
         delete_subscr: 61,
+        inline_caches: &inline_caches::NONE,
         extra: Some(144),
         zombieframe: Some(128),
         monitoring: None,
@@ -360,6 +366,7 @@ pub(super) static PY310: Layout = Layout {
         consts: Some(56),
         names: Some(64),
         delete_subscr: 61,
+        inline_caches: &inline_caches::NONE,
         extra: Some(144),
         zombieframe: Some(128),
         monitoring: None,
