@@ -16,6 +16,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::lock;
 use crate::memory::{self, PAGE};
 use crate::shadow::{gib, gib_or_new, Gib};
+use crate::stacks;
 
 const LARGE: usize = 512;
 const HUGE: usize = 128 << 10;
@@ -34,7 +35,8 @@ pub const OWN_MAPPING: usize = 2;
 pub struct LargeEntry {
     size: AtomicU64,
     tag: AtomicU32,
-    spare: AtomicU32,
+    /// `--stacks`: when it was allocated.
+    birth: AtomicU32,
 }
 
 /// What the chunk's header says.
@@ -87,6 +89,13 @@ fn small_at(leaf: u64, p: usize) -> &'static AtomicU32 {
     unsafe { &*(leaf as *const AtomicU32).add((p >> 5) & 0x3ff) }
 }
 
+/// The birth of the small chunk at `p` within its leaf (`--stacks`): in a second page of it.
+#[inline(always)]
+fn small_birth_at(leaf: u64, p: usize) -> &'static AtomicU32 {
+    // SAFETY: under `--stacks` a leaf has a second page of 1024 entries; 10 bits index it.
+    unsafe { &*((leaf + PAGE as u64) as *const AtomicU32).add((p >> 5) & 0x3ff) }
+}
+
 #[inline(always)]
 fn large_at(leaf: u64, p: usize) -> &'static LargeEntry {
     // SAFETY: a leaf is a page of 256 entries, mapped for ever; 8 bits index it.
@@ -109,7 +118,8 @@ fn make_leaf(p: usize, pick: fn(&Gib, usize) -> &AtomicU64) -> u64 {
     if leaf != 0 {
         return leaf;
     }
-    let fresh = memory::bump(PAGE) as u64;
+    let pages = if stacks::on() { 2 } else { 1 };
+    let fresh = memory::bump(pages * PAGE) as u64;
     if fresh != 0 {
         g.set(cell, fresh);
     }
@@ -150,6 +160,42 @@ pub fn remember(p: usize, h: Header, n: usize, tag: u32) -> bool {
     true
 }
 
+/// Remembers when the chunk at `p`, which was just remembered, was allocated (`--stacks`).
+pub fn remember_birth(p: usize, h: Header, birth: u32) {
+    let Some(g) = gib(p) else { return };
+    if h.bytes < LARGE {
+        let leaf = small_leaf(g, p).load(Relaxed);
+        if leaf != 0 {
+            small_birth_at(leaf, p).store(birth, Relaxed);
+        }
+    } else if let Some(e) = large_entry(g, p, h) {
+        e.birth.store(birth, Relaxed);
+    }
+}
+
+/// When the chunk at `p`, which is or was remembered, was allocated (`--stacks`).
+pub fn birth(p: usize, h: Header) -> u32 {
+    let Some(g) = gib(p) else { return 0 };
+    if h.bytes < LARGE {
+        let leaf = small_leaf(g, p).load(Relaxed);
+        if leaf == 0 {
+            0
+        } else {
+            small_birth_at(leaf, p).load(Relaxed)
+        }
+    } else {
+        large_entry(g, p, h).map_or(0, |e| e.birth.load(Relaxed))
+    }
+}
+
+fn large_entry(g: &'static Gib, p: usize, h: Header) -> Option<&'static LargeEntry> {
+    if h.bytes >= HUGE {
+        return Some(huge_at(g, p));
+    }
+    let leaf = large_leaf(g, p).load(Relaxed);
+    (leaf != 0).then(|| large_at(leaf, p))
+}
+
 /// A chunk as it was remembered.
 #[derive(Clone, Copy)]
 pub struct Taken {
@@ -159,6 +205,8 @@ pub struct Taken {
     pub tag: u32,
     /// Bytes asked for.
     pub size: usize,
+    /// When it was allocated, if that was asked for (`--stacks`).
+    pub birth: u32,
 }
 
 /// Forgets the chunk at `p`, a live pointer from malloc; `None` if it was never remembered.
@@ -177,7 +225,7 @@ pub fn take(p: usize) -> Option<Taken> {
             return None;
         }
         e.store(0, Relaxed);
-        Some(Taken { header, tag: value >> 10, size: (value & 0x3ff) as usize })
+        Some(Taken { header, tag: value >> 10, size: (value & 0x3ff) as usize, birth: 0 })
     } else {
         let e = if header.bytes < HUGE {
             let leaf = large_leaf(g, p).load(Relaxed);
@@ -193,7 +241,7 @@ pub fn take(p: usize) -> Option<Taken> {
             return None;
         }
         e.tag.store(0, Relaxed);
-        Some(Taken { header, tag, size: e.size.load(Relaxed) as usize })
+        Some(Taken { header, tag, size: e.size.load(Relaxed) as usize, birth: 0 })
     }
 }
 
@@ -230,6 +278,7 @@ pub fn size_at(p: usize) -> Option<usize> {
 
 /// Changes the tag of the chunk at `p` with `change`; false if it isn't remembered.
 pub fn retag(p: usize, change: impl FnOnce(u32) -> u32) -> bool {
+    // Its birth stays where it is.
     let Some(t) = take(p) else { return false };
     remember(p, t.header, t.size, change(t.tag));
     true

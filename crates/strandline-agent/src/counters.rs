@@ -71,6 +71,9 @@ pub fn move_to_profiler(tag: u32, n: usize) {
         // It was the highest point so far because of these bytes.
         add_signed(&r.head.watermark, -(n as i64));
     }
+    if crate::stacks::on() {
+        crate::stacks::count::move_block(tag, PROFILER, n);
+    }
     add(&tag_of(r, tag).allocated, (n as u64).wrapping_neg());
     add(&tag_of(r, PROFILER).allocated, n as u64);
     add_signed(&r.head.in_use, -(n as i64));

@@ -7,10 +7,10 @@ use strandline_capture::layout as capture;
 
 use crate::environment::capture_path;
 use crate::region::{self, claimed, region};
-use crate::{counters, rss};
+use crate::{counters, rss, stacks};
 
-/// What was in use per tag at the moment of a fork.
-struct Snapshot(UnsafeCell<(*mut u64, usize, usize)>);
+/// What was in use per tag at the moment of a fork: bytes, blocks (`--stacks`).
+struct Snapshot(UnsafeCell<(*mut [u64; 2], usize, usize)>);
 // SAFETY: used between the fork handlers only, under the agent's lock.
 unsafe impl Sync for Snapshot {}
 static SNAPSHOT: Snapshot = Snapshot(UnsafeCell::new((core::ptr::null_mut(), 0, 0)));
@@ -34,12 +34,13 @@ pub unsafe extern "C" fn before_fork() {
         let s = &mut *SNAPSHOT.0.get();
         if s.1 < tags {
             let room = tags * 2;
-            s.0 = crate::memory::bump(room * 8) as *mut u64;
+            s.0 = crate::memory::bump(room * 16) as *mut [u64; 2];
             s.1 = if s.0.is_null() { 0 } else { room };
         }
         s.2 = tags.min(s.1);
         for tag in 0..s.2 {
-            *s.0.add(tag) = counters::in_use_of(tag as u32);
+            let blocks = if stacks::on() { stacks::count::blocks_of(tag as u32) } else { 0 };
+            *s.0.add(tag) = [counters::in_use_of(tag as u32), blocks];
         }
         *HELD.0.get() = guard;
     }
@@ -80,16 +81,16 @@ pub unsafe extern "C" fn after_fork_child() {
     let kept = amounts(h).map(|c| c.load(Relaxed));
     // SAFETY: see `Snapshot`; the child has one thread.
     let snapshot = unsafe { &*SNAPSHOT.0.get() };
-    let in_use_of = |tag: u32| {
+    let stored = |tag: u32| {
         if (tag as usize) < snapshot.2 {
             // SAFETY: below the number of tags that were stored.
             unsafe { *snapshot.0.add(tag as usize) }
         } else {
-            0
+            [0; 2]
         }
     };
     let follow = region::options() & capture::OPTION_FOLLOW != 0;
-    region::move_to_child(capture_path(), follow, &in_use_of);
+    region::move_to_child(capture_path(), follow, &|tag| stored(tag)[0], &|tag| stored(tag)[1]);
     let h = &region().head;
     for (field, value) in amounts(h).into_iter().zip(kept) {
         field.store(value, Relaxed);
@@ -97,6 +98,9 @@ pub unsafe extern "C" fn after_fork_child() {
     h.in_use.store(IN_USE[0].load(Relaxed) as i64, Relaxed);
     h.in_use_native.store(IN_USE[1].load(Relaxed) as i64, Relaxed);
     h.watermark.store(counters::in_use(), Relaxed);
+    if stacks::on() {
+        stacks::after_fork();
+    }
     // SAFETY: see `Held`.
     unsafe { *HELD.0.get() = None };
     crate::lines::after_fork();

@@ -46,6 +46,7 @@ mod rss;
 mod setup;
 mod shadow;
 mod sites;
+mod stacks;
 mod symbols;
 mod tls;
 
@@ -56,3 +57,4 @@ pub mod process;
 pub mod ranges;
 
 pub use process::start;
+pub use stacks::threads;

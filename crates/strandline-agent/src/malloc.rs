@@ -6,6 +6,7 @@
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use libc::{c_int, c_void};
+use strandline_capture::layout::DOMAIN_MALLOC;
 
 use crate::chunks::{self, Taken};
 use crate::counters;
@@ -15,19 +16,22 @@ use crate::real::{self, libc_call};
 use crate::region::region;
 use crate::rss;
 use crate::sites;
+use crate::stacks;
 use crate::tls::{tls, QUIET};
 
 /// Hooks only forward.
 const FORWARD: u8 = 0;
-/// Hooks count.
-const COUNT: u8 = 1;
 /// Hooks forward, and tell when Python runs.
-const WATCH: u8 = 2;
+const WATCH: u8 = 1;
+/// Hooks count.
+const COUNT: u8 = 2;
+/// Hooks count by call path.
+const STACKS: u8 = 3;
 static MODE: AtomicU8 = AtomicU8::new(FORWARD);
 
 /// Starts counting.
 pub fn start() {
-    MODE.store(COUNT, Relaxed);
+    MODE.store(if stacks::on() { STACKS } else { COUNT }, Relaxed);
 }
 
 /// Starts looking whether Python runs, for as long as `bare::watch` wants to know.
@@ -53,18 +57,57 @@ fn own_turn(real: &real::Real, n: usize) -> bool {
 /// True if hooks count.
 #[inline(always)]
 pub fn counting() -> bool {
-    MODE.load(Relaxed) == COUNT
+    MODE.load(Relaxed) >= COUNT
 }
 
 /// Counts the chunk at `p`, `n` bytes asked for.
 #[inline(always)]
 fn count(p: *mut c_void, n: usize) {
-    if !counting() {
-        if MODE.load(Relaxed) == WATCH {
-            watch();
-        }
-        return;
+    match MODE.load(Relaxed) {
+        COUNT => count_site(p, n),
+        FORWARD => {}
+        _ => count_else(p, n),
     }
+}
+
+#[inline(never)]
+fn count_else(p: *mut c_void, n: usize) {
+    match MODE.load(Relaxed) {
+        WATCH => watch(),
+        STACKS if !p.is_null() => count_path(p as usize, n),
+        _ => {}
+    }
+}
+
+/// `count` by call path.
+#[inline(always)]
+fn count_path(p: usize, n: usize) {
+    let header = chunks::header(p);
+    let h = &region().head;
+    let domain = match tls().domain.get() {
+        0 => DOMAIN_MALLOC,
+        passed_on => passed_on - 1,
+    };
+    let tstate = python::held_tstate();
+    if tstate != 0 {
+        let tag = stacks::path::current(tstate, domain);
+        if chunks::remember(p, header, n, tag) {
+            counters::add_signed(&h.chunks[header.kind], header.bytes as i64);
+            chunks::remember_birth(p, header, stacks::count::allocated(tag, n, p));
+        }
+    } else {
+        crate::setup::maybe_python_runs();
+        let tag = stacks::path::current_native(domain);
+        if chunks::remember(p, header, n, tag) {
+            h.chunks_native[header.kind].fetch_add(header.bytes as i64, Relaxed);
+            chunks::remember_birth(p, header, stacks::count::allocated_native(tag, n, p));
+        }
+    }
+    counted(p, header);
+}
+
+#[inline(always)]
+fn count_site(p: *mut c_void, n: usize) {
     if p.is_null() {
         return;
     }
@@ -86,6 +129,12 @@ fn count(p: *mut c_void, n: usize) {
             counters::allocated_native(tag, n);
         }
     }
+    counted(p, header);
+}
+
+/// What follows when the chunk at `p` was counted.
+#[inline(always)]
+fn counted(p: usize, header: chunks::Header) {
     if header.bytes >= rss::LARGE {
         rss::large_allocated(header.bytes);
     }
@@ -94,9 +143,22 @@ fn count(p: *mut c_void, n: usize) {
     }
 }
 
-/// Counts a remembered chunk as freed.
+/// Forgets the live chunk at `p`, before anybody else can be given its address.
 #[inline(always)]
-fn uncount(t: Taken) {
+fn take(p: usize) -> Option<Taken> {
+    match MODE.load(Relaxed) {
+        COUNT => chunks::take(p),
+        STACKS => {
+            let t = chunks::take(p)?;
+            Some(Taken { birth: chunks::birth(p, t.header), ..t })
+        }
+        _ => None,
+    }
+}
+
+/// Counts the remembered chunk at `p` as freed.
+#[inline(always)]
+fn uncount(t: Taken, p: usize) {
     let h = &region().head;
     // From this size on a free may give memory back to the kernel: an own mapping, or the top of
     // a heap (FASTBIN_CONSOLIDATION_THRESHOLD, glibc malloc/malloc.c).
@@ -104,23 +166,29 @@ fn uncount(t: Taken) {
         rss::before_release();
         rss::large_freed(t.header.bytes);
     }
+    let by_path = MODE.load(Relaxed) == STACKS;
     if python::held_tstate() != 0 {
         counters::add_signed(&h.chunks[t.header.kind], -(t.header.bytes as i64));
-        counters::freed(t.tag, t.size);
+        if by_path {
+            stacks::count::freed(t.tag, t.size, t.birth, p);
+        } else {
+            counters::freed(t.tag, t.size);
+        }
     } else {
         h.chunks_native[t.header.kind].fetch_sub(t.header.bytes as i64, Relaxed);
-        counters::freed_native(t.tag, t.size);
+        if by_path {
+            stacks::count::freed_native(t.tag, t.size, t.birth, p);
+        } else {
+            counters::freed_native(t.tag, t.size);
+        }
     }
 }
 
 /// The chunk at `p` is about to be given back.
 #[inline(always)]
 fn forget(p: usize) {
-    if !counting() {
-        return;
-    }
-    if let Some(t) = chunks::take(p) {
-        uncount(t);
+    if let Some(t) = take(p) {
+        uncount(t, p);
         if counters::is_watched(t.tag) {
             sites::watched_block_freed(p);
         }
@@ -181,6 +249,24 @@ pub unsafe fn free(p: *mut c_void) {
     unsafe { libc_call!(real::FREE, fn(p => *mut c_void)) };
 }
 
+/// `free_sized` (C23): the size is what the caller says, and not needed.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn free_sized(p: *mut c_void, _: usize) {
+    // SAFETY: what may be given to free_sized may be given to free.
+    unsafe { free(p) }
+}
+
+/// `free_aligned_sized` (C23), likewise.
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn free_aligned_sized(p: *mut c_void, _: usize, _: usize) {
+    // SAFETY: as above.
+    unsafe { free(p) }
+}
+
 /// `realloc`.
 ///
 /// # Safety
@@ -202,7 +288,7 @@ pub unsafe fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
             fresh
         };
     }
-    let taken = if counting() { chunks::take(p as usize) } else { None };
+    let taken = take(p as usize);
     // SAFETY: libc's realloc.
     let fresh =
         unsafe { libc_call!(real::REALLOC, fn(p => *mut c_void, n => usize) -> *mut c_void) };
@@ -211,7 +297,7 @@ pub unsafe fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
             chunks::remember(p as usize, t.header, t.size, t.tag);
             return fresh;
         }
-        uncount(t);
+        uncount(t, p as usize);
         if counters::is_watched(t.tag) {
             sites::watched_block_freed(p as usize);
         }

@@ -90,6 +90,16 @@ impl Map {
         true
     }
 
+    /// Forgets all keys.
+    pub fn clear(&self) {
+        let entries = self.entries.get();
+        if !entries.is_null() {
+            // SAFETY: the table has `mask + 1` entries, for which zeros mean "unused".
+            unsafe { entries.write_bytes(0, self.mask.get() + 1) };
+        }
+        self.filled.set(0);
+    }
+
     /// Forgets `key`.
     pub fn remove(&self, key: u64) {
         if let Some(e) = self.slot(key) {
@@ -165,5 +175,9 @@ mod tests {
         for key in 1..=5000 {
             assert_eq!(map.get(key), truth.get(&key).copied());
         }
+        map.clear();
+        assert!((1..=5000).all(|key| map.get(key).is_none()));
+        assert!(map.insert(7, 9));
+        assert_eq!(map.get(7), Some(9));
     }
 }

@@ -5,6 +5,7 @@
 //! bits). That is 1/8 of the memory of a pool of 32-byte blocks, 1/16 for 64 bytes. Three bytes
 //! would do, but cost two cache lines or a failed store forwarding per block. The descriptor of
 //! a pool is one word: slab address, size class, and how far the pool was touched.
+//! Under `--stacks` an entry has a second `u32`, the block's birth.
 //!
 //! Everything here runs under the GIL of the interpreter that owns the arena.
 //! Facts: pool_header layout (szidx at 36, 48 bytes; obmalloc.c, the same from 2.7 to 3.15),
@@ -19,6 +20,7 @@ use crate::lock;
 use crate::memory::{self, PAGE};
 use crate::region::region;
 use crate::shadow::{gib, gib_or_new};
+use crate::stacks;
 
 /// Size of pymalloc's pool header, bytes.
 pub const POOL_HEADER: usize = 48;
@@ -151,6 +153,12 @@ pub fn in_arena(address: usize) -> bool {
     window_of(address).is_some_and(|w| w.load(Relaxed) != 0)
 }
 
+/// Bytes of an entry.
+#[inline(always)]
+const fn entry_bytes(stacks: bool) -> usize {
+    4 << stacks as usize
+}
+
 /// A block's place in the tables.
 struct Place {
     entry: Entry,
@@ -175,12 +183,18 @@ fn write(e: Entry, value: u32) {
 const REQUEST_BITS: u32 = 10;
 const REQUEST: u32 = (1 << REQUEST_BITS) - 1;
 
+/// When the block was allocated: what stands behind its entry (`--stacks`).
 #[inline(always)]
-fn entry_at(descriptor: u64, class: u64, offset: usize) -> Entry {
+fn birth(e: Entry) -> Entry {
+    e.wrapping_add(1)
+}
+
+#[inline(always)]
+fn entry_at<const STACKS: bool>(descriptor: u64, class: u64, offset: usize) -> Entry {
     // SAFETY: masked to the table's length.
     let reciprocal = unsafe { *RECIPROCAL.get_unchecked(class as usize & (CLASSES - 1)) };
     let block = (offset.wrapping_sub(POOL_HEADER) as u64 * reciprocal as u64) >> 32;
-    ((descriptor & SLAB_MASK) + block * 4) as Entry
+    ((descriptor & SLAB_MASK) + block * entry_bytes(STACKS) as u64) as Entry
 }
 
 /// Where the block at `p`, just handed out by pymalloc for a request of `n` bytes, is
@@ -188,7 +202,10 @@ fn entry_at(descriptor: u64, class: u64, offset: usize) -> Entry {
 /// everywhere but under the debug allocator and after a realloc, which may leave a block in
 /// place.
 #[inline(always)]
-fn place_of_new<const SHIFT: u32, const FAST: bool>(p: usize, n: usize) -> Option<Place> {
+fn place_of_new<const SHIFT: u32, const FAST: bool, const STACKS: bool>(
+    p: usize,
+    n: usize,
+) -> Option<Place> {
     let cell = window::<SHIFT, FAST>(p)?;
     let mut d = cell.load(Relaxed);
     let class = if FAST {
@@ -214,19 +231,19 @@ fn place_of_new<const SHIFT: u32, const FAST: bool>(p: usize, n: usize) -> Optio
             return None;
         }
     }
-    Some(Place { entry: entry_at(d, class, offset), class_bytes })
+    Some(Place { entry: entry_at::<STACKS>(d, class, offset), class_bytes })
 }
 
 /// Records a block handed out by pymalloc, of pools of 2^SHIFT bytes; false if `p` isn't in an
 /// arena (then it came from malloc, which sees it itself). `n` is the request, bytes. The caller
 /// holds the GIL.
 #[inline(always)]
-pub fn allocated<const SHIFT: u32, const FAST: bool>(
+pub fn allocated<const SHIFT: u32, const FAST: bool, const STACKS: bool>(
     p: usize,
     n: usize,
     tag: impl FnOnce() -> u32,
 ) -> bool {
-    let Some(place) = place_of_new::<SHIFT, FAST>(p, n) else { return false };
+    let Some(place) = place_of_new::<SHIFT, FAST, STACKS>(p, n) else { return false };
     if SHIFT == SHIFT_4K && LEAKY.load(Relaxed) {
         let stale = read(place.entry);
         if stale != 0 {
@@ -236,14 +253,24 @@ pub fn allocated<const SHIFT: u32, const FAST: bool>(
     let tag = tag();
     write(place.entry, tag << REQUEST_BITS | n as u32);
     counters::add_signed(&region().head.block_bytes, place.class_bytes as i64);
-    counters::allocated(tag, n);
+    if STACKS {
+        write(birth(place.entry), stacks::count::allocated(tag, n, p));
+    } else {
+        counters::allocated(tag, n);
+    }
     true
 }
 
 /// The free of this block wasn't seen (2.7: a module that calls around the hooks).
 #[cold]
 fn forget(entry: u32, class_bytes: usize) {
-    Taken { entry: core::ptr::null_mut(), value: entry, class_bytes }.count();
+    let t = Taken { entry: core::ptr::null_mut(), value: entry, class_bytes };
+    if stacks::on() {
+        // When it was freed isn't known: as if right now.
+        t.count_path(0);
+    } else {
+        t.count();
+    }
 }
 
 /// A block as it was remembered: for a realloc that fails, which puts it back.
@@ -271,6 +298,14 @@ impl Taken {
         write(self.entry, self.value);
     }
 
+    /// Counts the block at `p` as freed, under its call path. The caller holds the GIL.
+    #[inline(always)]
+    pub fn count_path(self, p: usize) {
+        counters::add_signed(&region().head.block_bytes, -(self.class_bytes as i64));
+        let birth = if self.entry.is_null() { 0 } else { read(birth(self.entry)) };
+        stacks::count::freed(self.tag(), self.size(), birth, p);
+    }
+
     /// Counts the block as freed. The caller holds the GIL.
     #[inline(always)]
     pub fn count(self) {
@@ -282,13 +317,13 @@ impl Taken {
 
 /// Forgets the block at `p`; `None` if it isn't a remembered block of an arena.
 #[inline(always)]
-pub fn take<const SHIFT: u32, const FAST: bool>(p: usize) -> Option<Taken> {
+pub fn take<const SHIFT: u32, const FAST: bool, const STACKS: bool>(p: usize) -> Option<Taken> {
     let d = window::<SHIFT, FAST>(p)?.load(Relaxed);
     if d & SLAB_MASK == 0 {
         return None;
     }
     let class = (d >> CLASS_SHIFT) & 63;
-    let entry = entry_at(d, class, p & ((1 << SHIFT) - 1));
+    let entry = entry_at::<STACKS>(d, class, p & ((1 << SHIFT) - 1));
     let value = read(entry);
     if value == 0 {
         return None;
@@ -299,9 +334,11 @@ pub fn take<const SHIFT: u32, const FAST: bool>(p: usize) -> Option<Taken> {
 
 /// Changes the entry of the live block at `p`, as its place and its value.
 fn change(p: usize, with: impl FnOnce(&Place, u32)) -> bool {
-    let place = match POOL_SHIFT.load(Relaxed) {
-        SHIFT_16K => place_of_new::<SHIFT_16K, false>(p, 0),
-        _ => place_of_new::<SHIFT_4K, false>(p, 0),
+    let place = match (POOL_SHIFT.load(Relaxed), stacks::on()) {
+        (SHIFT_16K, false) => place_of_new::<SHIFT_16K, false, false>(p, 0),
+        (SHIFT_16K, true) => place_of_new::<SHIFT_16K, false, true>(p, 0),
+        (_, false) => place_of_new::<SHIFT_4K, false, false>(p, 0),
+        (_, true) => place_of_new::<SHIFT_4K, false, true>(p, 0),
     };
     let Some(place) = place else { return false };
     let value = read(place.entry);
@@ -383,7 +420,7 @@ fn blocks_in(class: u64, shift: u32) -> usize {
 
 /// Bytes of a slab.
 fn slab_bytes(class: u64, shift: u32) -> usize {
-    (blocks_in(class, shift) * 4 + 15) & !15
+    (blocks_in(class, shift) * entry_bytes(stacks::on()) + 15) & !15
 }
 
 fn take_slab(class: u64, shift: u32) -> *mut u8 {
@@ -410,12 +447,17 @@ fn drop_entries(slab: *mut u8, class: u64, shift: u32) {
     }
     for block in 0..blocks_in(class, shift) {
         // SAFETY: `block` is below the number of entries of a slab of this class.
-        let entry = unsafe { (slab as Entry).add(block) };
+        let entry = unsafe { slab.add(block * entry_bytes(stacks::on())) } as Entry;
         let value = read(entry);
         if value != 0 {
             write(entry, 0);
             forget(value, (class as usize + 1) * ALIGNMENT);
         }
+    }
+    if stacks::on() {
+        // The list's link and the next user want zeros.
+        // SAFETY: the whole of a slab of this class.
+        unsafe { slab.write_bytes(0, slab_bytes(class, shift)) };
     }
     let Some(_guard) = lock::lock() else { return };
     let list = &FREE_SLABS[class as usize & (CLASSES - 1)];
@@ -522,12 +564,14 @@ mod tests {
             for class in 0..CLASSES as u64 {
                 let size = (class as usize + 1) * ALIGNMENT;
                 let blocks = blocks_in(class, shift);
-                assert!(blocks * 4 <= slab_bytes(class, shift));
+                assert!(blocks * entry_bytes(false) <= slab_bytes(class, shift));
                 for block in 0..blocks {
                     for inside in [0, size - 1] {
                         let offset = POOL_HEADER + block * size + inside;
-                        let entry = entry_at(0x1000, class, offset) as usize;
+                        let entry = entry_at::<false>(0x1000, class, offset) as usize;
                         assert_eq!(entry, 0x1000 + block * 4);
+                        let entry = entry_at::<true>(0x1000, class, offset) as usize;
+                        assert_eq!(entry, 0x1000 + block * 8);
                     }
                 }
             }

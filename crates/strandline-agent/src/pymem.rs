@@ -22,9 +22,11 @@ use crate::pools::{self, SHIFT_16K, SHIFT_4K};
 use crate::python::{self, CFRAME, DIRECT, OBJECT};
 use crate::region::region;
 use crate::sites;
+use crate::stacks;
 use crate::symbols::{self, call};
 use crate::tls::{tls, Flagged, IN_ARENA, QUIET};
 
+const RAW: c_int = 0;
 const MEM: c_int = 1;
 const OBJ: c_int = 2;
 
@@ -76,6 +78,7 @@ struct Kept<T>(UnsafeCell<T>);
 // only installed after it was written.
 unsafe impl<T> Sync for Kept<T> {}
 
+static BELOW_RAW: Kept<Allocator> = Kept(UnsafeCell::new(EMPTY));
 static BELOW_MEM: Kept<Allocator> = Kept(UnsafeCell::new(EMPTY));
 static BELOW_OBJ: Kept<Allocator> = Kept(UnsafeCell::new(EMPTY));
 static BELOW_ARENA: Kept<ArenaAllocator> =
@@ -87,7 +90,66 @@ fn below(ctx: *mut c_void) -> &'static Allocator {
     unsafe { &*(ctx as *const Allocator) }
 }
 
-unsafe extern "C" fn hook_malloc<const SHIFT: u32, const KIND: u32, const FAST: bool>(
+/// While it lives, what reaches malloc was asked of the allocator behind `ctx`.
+struct Passing<const STACKS: bool>(u32);
+
+impl<const STACKS: bool> Passing<STACKS> {
+    #[inline(always)]
+    fn on(ctx: *mut c_void) -> Self {
+        if !STACKS {
+            return Passing(0);
+        }
+        // A request that goes through several allocators was asked of the first.
+        let before = tls().domain.get();
+        if before == 0 {
+            tls().domain.set(domain_of(ctx) + 1);
+        }
+        Passing(before)
+    }
+}
+
+impl<const STACKS: bool> Drop for Passing<STACKS> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if STACKS {
+            tls().domain.set(self.0);
+        }
+    }
+}
+
+/// `DOMAIN_*` of the allocator whose table is at `ctx`.
+#[inline(always)]
+fn domain_of(ctx: *mut c_void) -> u32 {
+    if ctx == BELOW_OBJ.0.get() as *mut c_void {
+        capture::DOMAIN_OBJECT
+    } else if ctx == BELOW_MEM.0.get() as *mut c_void {
+        capture::DOMAIN_MEM
+    } else {
+        capture::DOMAIN_RAW
+    }
+}
+
+/// Records a block if it lies in an arena; true if so.
+#[inline(always)]
+fn allocated<const SHIFT: u32, const KIND: u32, const FAST: bool, const STACKS: bool>(
+    ctx: *mut c_void,
+    p: usize,
+    n: usize,
+) -> bool {
+    if STACKS {
+        let tag = || stacks::path::current_on_this_thread::<KIND>(domain_of(ctx));
+        pools::allocated::<SHIFT, FAST, true>(p, n, tag)
+    } else {
+        pools::allocated::<SHIFT, FAST, false>(p, n, sites::current_on_this_thread::<KIND>)
+    }
+}
+
+unsafe extern "C" fn hook_malloc<
+    const SHIFT: u32,
+    const KIND: u32,
+    const FAST: bool,
+    const STACKS: bool,
+>(
     ctx: *mut c_void,
     n: usize,
 ) -> *mut c_void {
@@ -95,17 +157,23 @@ unsafe extern "C" fn hook_malloc<const SHIFT: u32, const KIND: u32, const FAST: 
         return own::alloc(n);
     }
     let b = below(ctx);
+    let passing = Passing::<STACKS>::on(ctx);
     // SAFETY: the wrapped allocator's own function with its own context.
     let p = unsafe { (b.malloc)(b.ctx, n) };
-    let in_arena =
-        pools::allocated::<SHIFT, FAST>(p as usize, n, sites::current_on_this_thread::<KIND>);
+    drop(passing);
+    let in_arena = allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, n);
     if KIND != OBJECT && monitoring::may_be_data(n) && in_arena {
         monitoring::check_data(p as usize);
     }
     p
 }
 
-unsafe extern "C" fn hook_calloc<const SHIFT: u32, const KIND: u32, const FAST: bool>(
+unsafe extern "C" fn hook_calloc<
+    const SHIFT: u32,
+    const KIND: u32,
+    const FAST: bool,
+    const STACKS: bool,
+>(
     ctx: *mut c_void,
     items: usize,
     size: usize,
@@ -114,17 +182,20 @@ unsafe extern "C" fn hook_calloc<const SHIFT: u32, const KIND: u32, const FAST: 
         return own::alloc(items.saturating_mul(size));
     }
     let b = below(ctx);
+    let passing = Passing::<STACKS>::on(ctx);
     // SAFETY: as in `hook_malloc`.
     let p = unsafe { (b.calloc)(b.ctx, items, size) };
-    pools::allocated::<SHIFT, FAST>(
-        p as usize,
-        items.wrapping_mul(size),
-        sites::current_on_this_thread::<KIND>,
-    );
+    drop(passing);
+    allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, items.wrapping_mul(size));
     p
 }
 
-unsafe extern "C" fn hook_realloc<const SHIFT: u32, const KIND: u32, const FAST: bool>(
+unsafe extern "C" fn hook_realloc<
+    const SHIFT: u32,
+    const KIND: u32,
+    const FAST: bool,
+    const STACKS: bool,
+>(
     ctx: *mut c_void,
     p: *mut c_void,
     n: usize,
@@ -136,21 +207,28 @@ unsafe extern "C" fn hook_realloc<const SHIFT: u32, const KIND: u32, const FAST:
     if !FAST && own::owns(p as usize) {
         return own::realloc(p, n);
     }
-    let taken = pools::take::<SHIFT, FAST>(p as usize);
+    let taken = pools::take::<SHIFT, FAST, STACKS>(p as usize);
+    let passing = Passing::<STACKS>::on(ctx);
     // SAFETY: as in `hook_malloc`.
     let fresh = unsafe { (b.realloc)(b.ctx, p, n) };
+    drop(passing);
     if let Some(t) = taken {
         if fresh.is_null() {
             t.restore();
             return fresh;
         }
-        gone(t, p as usize);
+        gone::<STACKS>(t, p as usize);
     }
-    pools::allocated::<SHIFT, false>(fresh as usize, n, sites::current_on_this_thread::<KIND>);
+    allocated::<SHIFT, KIND, false, STACKS>(ctx, fresh as usize, n);
     fresh
 }
 
-unsafe extern "C" fn hook_free<const SHIFT: u32, const KIND: u32, const FAST: bool>(
+unsafe extern "C" fn hook_free<
+    const SHIFT: u32,
+    const KIND: u32,
+    const FAST: bool,
+    const STACKS: bool,
+>(
     ctx: *mut c_void,
     p: *mut c_void,
 ) {
@@ -160,8 +238,8 @@ unsafe extern "C" fn hook_free<const SHIFT: u32, const KIND: u32, const FAST: bo
         own::free(p as usize);
         return;
     }
-    if let Some(t) = pools::take::<SHIFT, FAST>(p as usize) {
-        gone(t, p as usize);
+    if let Some(t) = pools::take::<SHIFT, FAST, STACKS>(p as usize) {
+        gone::<STACKS>(t, p as usize);
     }
     let b = below(ctx);
     // SAFETY: as in `hook_malloc`.
@@ -170,8 +248,12 @@ unsafe extern "C" fn hook_free<const SHIFT: u32, const KIND: u32, const FAST: bo
 
 /// Counts a block as freed, and tells who waits for it.
 #[inline(always)]
-pub fn gone(t: pools::Taken, p: usize) {
-    t.count();
+pub fn gone<const STACKS: bool>(t: pools::Taken, p: usize) {
+    if STACKS {
+        t.count_path(p);
+    } else {
+        t.count();
+    }
     if counters::is_watched(t.tag()) {
         if t.tag() == sites::PROFILER {
             counters::not_the_programs(t.size());
@@ -233,12 +315,22 @@ fn get(domain: c_int) -> Allocator {
 }
 
 fn hooks<const SHIFT: u32, const KIND: u32, const FAST: bool>(ctx: *mut c_void) -> Allocator {
+    if stacks::on() {
+        hooks_of::<SHIFT, KIND, FAST, true>(ctx)
+    } else {
+        hooks_of::<SHIFT, KIND, FAST, false>(ctx)
+    }
+}
+
+fn hooks_of<const SHIFT: u32, const KIND: u32, const FAST: bool, const STACKS: bool>(
+    ctx: *mut c_void,
+) -> Allocator {
     Allocator {
         ctx,
-        malloc: hook_malloc::<SHIFT, KIND, FAST>,
-        calloc: hook_calloc::<SHIFT, KIND, FAST>,
-        realloc: hook_realloc::<SHIFT, KIND, FAST>,
-        free: hook_free::<SHIFT, KIND, FAST>,
+        malloc: hook_malloc::<SHIFT, KIND, FAST, STACKS>,
+        calloc: hook_calloc::<SHIFT, KIND, FAST, STACKS>,
+        realloc: hook_realloc::<SHIFT, KIND, FAST, STACKS>,
+        free: hook_free::<SHIFT, KIND, FAST, STACKS>,
     }
 }
 
@@ -302,6 +394,62 @@ fn is_below(now: &Allocator) -> bool {
     }
 }
 
+unsafe extern "C" fn raw_malloc(ctx: *mut c_void, n: usize) -> *mut c_void {
+    let b = below(ctx);
+    let _passing = Passing::<true>::on(ctx);
+    // SAFETY: as in `hook_malloc`.
+    unsafe { (b.malloc)(b.ctx, n) }
+}
+
+unsafe extern "C" fn raw_calloc(ctx: *mut c_void, items: usize, size: usize) -> *mut c_void {
+    let b = below(ctx);
+    let _passing = Passing::<true>::on(ctx);
+    // SAFETY: as in `hook_malloc`.
+    unsafe { (b.calloc)(b.ctx, items, size) }
+}
+
+unsafe extern "C" fn raw_realloc(ctx: *mut c_void, p: *mut c_void, n: usize) -> *mut c_void {
+    let b = below(ctx);
+    let _passing = Passing::<true>::on(ctx);
+    // SAFETY: as in `hook_malloc`.
+    unsafe { (b.realloc)(b.ctx, p, n) }
+}
+
+unsafe extern "C" fn raw_free(ctx: *mut c_void, p: *mut c_void) {
+    let b = below(ctx);
+    // SAFETY: as in `hook_malloc`.
+    unsafe { (b.free)(b.ctx, p) }
+}
+
+/// Wraps the RAW domain, only to know which requests come from it (`--stacks`).
+fn wrap_raw() {
+    let now = get(RAW);
+    let mine: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void = raw_malloc;
+    // SAFETY: see `Kept`.
+    let again = unsafe { (*BELOW_RAW.0.get()).malloc as usize != EMPTY.malloc as usize };
+    // A table that was set anew over ours is left alone: it may call ours.
+    if now.malloc as usize == mine as usize || again {
+        return;
+    }
+    // SAFETY: see `Kept`.
+    unsafe { *BELOW_RAW.0.get() = now };
+    let ctx = BELOW_RAW.0.get() as *mut c_void;
+    let mut hooks = Allocator {
+        ctx,
+        malloc: raw_malloc,
+        calloc: raw_calloc,
+        realloc: raw_realloc,
+        free: raw_free,
+    };
+    // SAFETY: PyMem_SetAllocator copies the table.
+    unsafe {
+        call!(
+            symbols::MEM_SET_ALLOCATOR,
+            fn(RAW => c_int, &mut hooks as *mut Allocator => *mut Allocator)
+        )
+    };
+}
+
 /// Wraps what isn't wrapped. Returns true if hooks were installed by this call. The caller holds
 /// the GIL, or no interpreter runs yet.
 pub fn wrap() -> bool {
@@ -309,6 +457,9 @@ pub fn wrap() -> bool {
         return false;
     }
     wrap_arenas();
+    if stacks::on() {
+        wrap_raw();
+    }
     let obj = wrap_domain(OBJ, &BELOW_OBJ);
     let mem = wrap_domain(MEM, &BELOW_MEM);
     if obj {

@@ -6,7 +6,9 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use strandline_capture::layout as capture;
-use strandline_cpython::{Bytecode, CurrentFrame, Cursor, Layout, Str, DEBUG_OFFSETS_MAX};
+use strandline_cpython::{
+    Bytecode, CurrentFrame, Cursor, InterpreterFrame, Layout, Str, DEBUG_OFFSETS_MAX,
+};
 
 use crate::region::region;
 use crate::symbols;
@@ -30,6 +32,8 @@ static IN_CFRAME: AtomicUsize = AtomicUsize::new(0);
 static IN_FRAME_CODE: AtomicUsize = AtomicUsize::new(0);
 /// Offset of the instruction pointer, or of `f_lasti`, in the frame.
 static IN_FRAME_INSTR: AtomicUsize = AtomicUsize::new(0);
+/// Offset of the pointer to the caller's frame in the frame.
+static IN_FRAME_BACK: AtomicUsize = AtomicUsize::new(0);
 /// Function that returns the current thread state.
 static GETTER: AtomicUsize = AtomicUsize::new(0);
 /// 2.7: the variable that holds it.
@@ -157,6 +161,8 @@ fn set_hot(l: &Layout) {
     IN_CFRAME.store(in_cframe as usize, Relaxed);
     IN_FRAME_CODE.store(code as usize, Relaxed);
     IN_FRAME_INSTR.store(instr as usize, Relaxed);
+    let back = l.frame.interpreter.as_ref().map_or(l.frame.object.f_back, |f| f.previous);
+    IN_FRAME_BACK.store(back as usize, Relaxed);
     LONG_DIGITS.store(l.object.long_digits as usize, Relaxed);
     PER_THREAD.store(l.sys_monitoring, Relaxed);
     KIND.store(kind, Relaxed);
@@ -377,29 +383,91 @@ pub fn locate_frame(frame: usize) -> Option<Place> {
     let mut frame = frame;
     let mut exact = true;
     while frame != 0 {
-        // SAFETY: `frame` is the current frame or one of its callers: alive.
-        let owner = unsafe { *((frame + f.owner as usize) as *const u8) };
-        if f.carries_code(owner) {
-            // SAFETY: as above.
-            let (raw, instr) = unsafe {
-                (word(frame + f.executable as usize), word(frame + f.instr_ptr as usize))
-            };
-            let code = f.executable_pointer(raw as u64) as usize;
-            if code == 0 || !is_code(code, l) {
-                return None;
-            }
-            let start = match l.code.code {
-                Bytecode::Inline(offset) => code + offset as usize,
-                Bytecode::Object(_) => return None,
-            };
-            let offset = instr.wrapping_sub(start) as isize;
-            return Some(Place { code, offset: offset as i32, exact });
+        if let Some(place) = place_in(frame, f, l) {
+            return Some(Place { exact, ..place });
         }
         exact = false;
-        // SAFETY: as above.
+        // SAFETY: `frame` is the current frame or one of its callers: alive.
         frame = unsafe { word(frame + f.previous as usize) };
     }
     None
+}
+
+/// The code object and instruction of a live frame of 3.11 or later; `None` if it has no code.
+fn place_in(frame: usize, f: &InterpreterFrame, l: &Layout) -> Option<Place> {
+    // SAFETY: the caller's frame is alive.
+    let owner = unsafe { *((frame + f.owner as usize) as *const u8) };
+    if !f.carries_code(owner) {
+        return None;
+    }
+    // SAFETY: as above.
+    let (raw, instr) =
+        unsafe { (word(frame + f.executable as usize), word(frame + f.instr_ptr as usize)) };
+    let code = f.executable_pointer(raw as u64) as usize;
+    if code == 0 || !is_code(code, l) {
+        return None;
+    }
+    let start = match l.code.code {
+        Bytecode::Inline(offset) => code + offset as usize,
+        Bytecode::Object(_) => return None,
+    };
+    let offset = instr.wrapping_sub(start) as isize;
+    Some(Place { code, offset: offset as i32, exact: true })
+}
+
+/// The code object and instruction of a live frame; `None` if it is 0 or has no code.
+pub fn place_at(frame: usize) -> Option<Place> {
+    let l = layout()?;
+    match &l.frame.interpreter {
+        _ if frame == 0 => None,
+        Some(f) => place_in(frame, f, l),
+        None => locate_frame(frame),
+    }
+}
+
+/// The frame that called the live frame `frame`; 0 if none.
+pub fn caller_of(frame: usize) -> usize {
+    // SAFETY: a member of a live frame.
+    unsafe { word(frame + IN_FRAME_BACK.load(Relaxed)) }
+}
+
+/// A word that says which instruction of which code object a live frame is at.
+pub fn key_at(frame: usize) -> u64 {
+    match kind() {
+        OBJECT => {
+            key_in::<OBJECT>(frame, IN_FRAME_CODE.load(Relaxed), IN_FRAME_INSTR.load(Relaxed))
+        }
+        _ => key_in::<DIRECT>(frame, 0, IN_FRAME_INSTR.load(Relaxed)),
+    }
+}
+
+#[inline(always)]
+fn key_in<const KIND: u32>(frame: usize, in_code: usize, in_instr: usize) -> u64 {
+    // SAFETY: members of a live frame.
+    unsafe {
+        if KIND == OBJECT {
+            (word(frame + in_code) as u64) << 16 ^ (int(frame + in_instr) as u64 & 0xf_ffff)
+        } else {
+            word(frame + in_instr) as u64
+        }
+    }
+}
+
+/// Where every frame of `tstate` is, folded into a hash that starts from `seed`.
+#[inline(always)]
+pub fn chain_hash<const KIND: u32>(tstate: usize, seed: u64) -> u64 {
+    let (in_code, in_instr) = (IN_FRAME_CODE.load(Relaxed), IN_FRAME_INSTR.load(Relaxed));
+    let in_back = IN_FRAME_BACK.load(Relaxed);
+    let mut frame = frame_of::<KIND>(tstate);
+    let mut hash = seed;
+    while frame != 0 {
+        hash =
+            (hash ^ key_in::<KIND>(frame, in_code, in_instr)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        hash ^= hash >> 29;
+        // SAFETY: the current frame of a live thread state and its callers are alive.
+        frame = unsafe { word(frame + in_back) };
+    }
+    hash.max(1)
 }
 
 /// The globals dict of a live frame; 0 if it isn't known.
@@ -529,6 +597,26 @@ pub fn identity(code: usize) -> Identity {
             name: text(word(code + name as usize), l, second),
             first_line: int(code + l.code.firstlineno as usize).max(0) as u32,
         }
+    }
+}
+
+/// True if the live object at `object` is a text (`str`; 2.7: `str` of bytes), of no subclass.
+pub fn is_text(object: usize) -> bool {
+    let Some(l) = layout() else { return false };
+    let wanted = if l.names_are_bytes { &symbols::BYTES_TYPE } else { &symbols::UNICODE_TYPE };
+    // SAFETY: a live object's header.
+    wanted.found() && unsafe { word(object + l.object.type_ as usize) } == wanted.address()
+}
+
+/// UTF-8 of the live text at `object`. The caller holds the agent's lock and uses the result
+/// before it lets go.
+pub fn text_of<'a>(object: usize) -> &'a [u8] {
+    let Some(l) = layout() else { return &[] };
+    // SAFETY: a live text; the lock protects TEXT.
+    unsafe {
+        let [first, _] = &mut *TEXT.0.get();
+        let (start, len) = text(object, l, first);
+        core::slice::from_raw_parts(start, len)
     }
 }
 

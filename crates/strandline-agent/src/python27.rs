@@ -11,14 +11,16 @@
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use libc::{c_int, c_void};
-use strandline_capture::layout as capture;
+use strandline_capture::layout::{self as capture, DOMAIN_OBJECT};
 
 use crate::got::redirect;
 use crate::own;
 use crate::pools::{self, SHIFT_4K};
+use crate::pymem;
 use crate::python::{self, OBJECT};
 use crate::region::region;
 use crate::sites;
+use crate::stacks;
 use crate::symbols;
 use crate::tls::{tls, Flagged, IN_OBJECT_27, QUIET};
 
@@ -32,10 +34,38 @@ pub fn is_arena(bytes: usize) -> bool {
     bytes == ARENA
 }
 
+fn allocated(p: *mut c_void, n: usize) {
+    let p = p as usize;
+    if stacks::on() {
+        let tag = || stacks::path::current_on_this_thread::<OBJECT>(DOMAIN_OBJECT);
+        pools::allocated::<SHIFT_4K, false, true>(p, n, tag);
+    } else {
+        let tag = sites::current_on_this_thread::<OBJECT>;
+        pools::allocated::<SHIFT_4K, false, false>(p, n, tag);
+    }
+}
+
+fn take(p: *mut c_void) -> Option<pools::Taken> {
+    if stacks::on() {
+        pools::take::<SHIFT_4K, false, true>(p as usize)
+    } else {
+        pools::take::<SHIFT_4K, false, false>(p as usize)
+    }
+}
+
+fn gone(t: pools::Taken, p: *mut c_void) {
+    if stacks::on() {
+        pymem::gone::<true>(t, p as usize);
+    } else {
+        pymem::gone::<false>(t, p as usize);
+    }
+}
+
 unsafe extern "C" fn object_malloc(n: usize) -> *mut c_void {
     if tls().flags.get() & QUIET != 0 {
         return own::alloc(n);
     }
+    let before = tls().domain.replace(DOMAIN_OBJECT + 1);
     let p = {
         let _inside = Flagged::new(IN_OBJECT_27);
         // SAFETY: the interpreter's own PyObject_Malloc.
@@ -45,7 +75,8 @@ unsafe extern "C" fn object_malloc(n: usize) -> *mut c_void {
             f(n)
         }
     };
-    pools::allocated::<SHIFT_4K, false>(p as usize, n, sites::current_on_this_thread::<OBJECT>);
+    tls().domain.set(before);
+    allocated(p, n);
     p
 }
 
@@ -53,7 +84,8 @@ unsafe extern "C" fn object_realloc(p: *mut c_void, n: usize) -> *mut c_void {
     if p.is_null() && tls().flags.get() & QUIET != 0 {
         return own::alloc(n);
     }
-    let taken = pools::take::<SHIFT_4K, false>(p as usize);
+    let taken = take(p);
+    let before = tls().domain.replace(DOMAIN_OBJECT + 1);
     let fresh = {
         let _inside = Flagged::new(IN_OBJECT_27);
         // SAFETY: the interpreter's own PyObject_Realloc.
@@ -63,20 +95,21 @@ unsafe extern "C" fn object_realloc(p: *mut c_void, n: usize) -> *mut c_void {
             f(p, n)
         }
     };
+    tls().domain.set(before);
     if let Some(t) = taken {
         if fresh.is_null() {
             t.restore();
             return fresh;
         }
-        crate::pymem::gone(t, p as usize);
+        gone(t, p);
     }
-    pools::allocated::<SHIFT_4K, false>(fresh as usize, n, sites::current_on_this_thread::<OBJECT>);
+    allocated(fresh, n);
     fresh
 }
 
 unsafe extern "C" fn object_free(p: *mut c_void) {
-    if let Some(t) = pools::take::<SHIFT_4K, false>(p as usize) {
-        crate::pymem::gone(t, p as usize);
+    if let Some(t) = take(p) {
+        gone(t, p);
     }
     let _inside = Flagged::new(IN_OBJECT_27);
     // SAFETY: the interpreter's own PyObject_Free.

@@ -9,6 +9,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::Ordering::Relaxed;
 
 use libc::{c_int, c_void, off_t};
+use strandline_capture::layout::DOMAIN_MMAP;
 
 use crate::counters;
 use crate::lock;
@@ -18,6 +19,7 @@ use crate::python;
 use crate::real::{self, libc_call};
 use crate::region::region;
 use crate::sites;
+use crate::stacks;
 use crate::tls::{tls, IN_ARENA, IN_OBJECT_27};
 
 /// `[start, start + bytes)`, `bytes` as asked for.
@@ -27,6 +29,8 @@ struct Range {
     start: usize,
     bytes: usize,
     tag: u32,
+    /// When it was mapped (`--stacks`).
+    birth: u32,
 }
 
 struct Table {
@@ -104,6 +108,7 @@ struct Piece {
     start: usize,
     bytes: usize,
     tag: u32,
+    birth: u32,
 }
 
 /// At most this many tracked mappings are cut by one call in one go.
@@ -125,9 +130,9 @@ fn cut(start: usize, end: usize, pieces: &mut [Piece; PIECES]) -> (usize, bool) 
             return (n, true);
         }
         let (from, to) = (r.start.max(start), (r.start + r.bytes).min(end));
-        pieces[n] = Piece { start: from, bytes: to - from, tag: r.tag };
+        pieces[n] = Piece { start: from, bytes: to - from, tag: r.tag, birth: r.birth };
         n += 1;
-        let right = Range { start: to, bytes: r.start + r.bytes - to, tag: r.tag };
+        let right = Range { start: to, bytes: r.start + r.bytes - to, ..r };
         if from > r.start {
             table.set(i, Range { bytes: from - r.start, ..r });
             if right.bytes > 0 {
@@ -161,10 +166,10 @@ fn finish_cut(
             return (n, true);
         }
         let to = (r.start + r.bytes).min(end);
-        pieces[n] = Piece { start: r.start, bytes: to - r.start, tag: r.tag };
+        pieces[n] = Piece { start: r.start, bytes: to - r.start, tag: r.tag, birth: r.birth };
         n += 1;
         if r.start + r.bytes > to {
-            table.set(i, Range { start: to, bytes: r.start + r.bytes - to, tag: r.tag });
+            table.set(i, Range { start: to, bytes: r.start + r.bytes - to, ..r });
             break;
         }
         table.remove(i);
@@ -172,18 +177,21 @@ fn finish_cut(
     (n, false)
 }
 
-fn put(start: usize, bytes: usize, tag: u32) -> bool {
+fn put(start: usize, bytes: usize, tag: u32, birth: u32) -> bool {
     let Some(_guard) = lock::lock() else { return false };
     // SAFETY: the lock is held.
     let table = unsafe { &mut *TABLE.0.get() };
     let at = table.first_ending_after(start);
-    table.insert(at, Range { start, bytes, tag })
+    table.insert(at, Range { start, bytes, tag, birth })
 }
 
 fn count(start: usize, bytes: usize) {
     let tstate = python::held_tstate();
+    if stacks::on() {
+        return count_path(start, bytes, tstate);
+    }
     let tag = if tstate != 0 { sites::current(tstate) } else { sites::current_native() };
-    if put(start, bytes, tag) {
+    if put(start, bytes, tag, 0) {
         region().head.maps.fetch_add(bytes as i64, Relaxed);
         if tstate != 0 {
             counters::allocated(tag, bytes);
@@ -193,8 +201,34 @@ fn count(start: usize, bytes: usize) {
     }
 }
 
+/// `count` by call path.
+fn count_path(start: usize, bytes: usize, tstate: usize) {
+    let tag = if tstate != 0 {
+        stacks::path::current(tstate, DOMAIN_MMAP)
+    } else {
+        stacks::path::current_native(DOMAIN_MMAP)
+    };
+    if !put(start, bytes, tag, stacks::count::birth_now()) {
+        return;
+    }
+    region().head.maps.fetch_add(bytes as i64, Relaxed);
+    if tstate != 0 {
+        stacks::count::allocated(tag, bytes, start);
+    } else {
+        stacks::count::allocated_native(tag, bytes, start);
+    }
+}
+
 fn uncount(p: Piece) {
     region().head.maps.fetch_sub(p.bytes as i64, Relaxed);
+    if stacks::on() {
+        if python::held_tstate() != 0 {
+            stacks::count::freed(p.tag, p.bytes, p.birth, p.start);
+        } else {
+            stacks::count::freed_native(p.tag, p.bytes, p.birth, p.start);
+        }
+        return;
+    }
     if python::held_tstate() != 0 {
         counters::freed(p.tag, p.bytes);
     } else {
@@ -216,7 +250,7 @@ fn take(start: usize, bytes: usize, pieces: &mut [Piece; PIECES]) -> usize {
     }
 }
 
-const NO_PIECES: [Piece; PIECES] = [Piece { start: 0, bytes: 0, tag: 0 }; PIECES];
+const NO_PIECES: [Piece; PIECES] = [Piece { start: 0, bytes: 0, tag: 0, birth: 0 }; PIECES];
 
 /// `mmap`.
 ///
@@ -305,7 +339,7 @@ pub unsafe fn munmap(address: *mut c_void, bytes: usize) -> c_int {
         if status == 0 {
             uncount(*piece);
         } else {
-            put(piece.start, piece.bytes, piece.tag);
+            put(piece.start, piece.bytes, piece.tag, piece.birth);
         }
     }
     status
@@ -340,7 +374,7 @@ pub unsafe fn mremap(
     };
     for piece in pieces.iter().take(n) {
         if p == libc::MAP_FAILED {
-            put(piece.start, piece.bytes, piece.tag);
+            put(piece.start, piece.bytes, piece.tag, piece.birth);
         } else {
             uncount(*piece);
         }
@@ -398,7 +432,7 @@ mod tests {
             assert_eq!(gone, expected);
             if round % 3 != 0 {
                 let tag = round + 1;
-                assert!(put(start, bytes, tag));
+                assert!(put(start, bytes, tag, 0));
                 for page in (start..start + bytes).step_by(PAGE) {
                     truth.insert(page, tag);
                 }

@@ -71,6 +71,8 @@ real! {
     SYSTEM c"system"
     POPEN c"popen"
     EXIT_NOW c"_exit"
+    PRCTL c"prctl"
+    PTHREAD_SETNAME c"pthread_setname_np"
 }
 
 /// Looks the functions up that every program uses, while there is one thread.

@@ -5,9 +5,10 @@ use core::mem::{size_of, MaybeUninit};
 use core::ptr::{addr_of, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed};
 
-use strandline_capture::layout::{self, Header, Region};
+use strandline_capture::layout::{self, Header, Region, Stacks};
 
 use crate::memory::PAGE;
+use crate::stacks;
 
 static HEADER: AtomicPtr<Header> = AtomicPtr::new(null_mut());
 /// The address range that the region is mapped over: a static, so that every access is relative
@@ -118,6 +119,12 @@ fn claim_from(fd: i32) -> bool {
     }
     CLAIMED.store(true, Relaxed);
     start_tables(region());
+    if header.options & layout::OPTION_STACKS != 0 {
+        let p = map_shared(fd, offset + layout::REGION_STRIDE, size_of::<Stacks>(), null_mut());
+        if !p.is_null() {
+            stacks::start(p as *mut Stacks, header.temporary_distance);
+        }
+    }
     true
 }
 
@@ -125,14 +132,26 @@ fn claim_from(fd: i32) -> bool {
 pub fn detach(path: *const libc::c_char) {
     let fd = open(path);
     let at = place();
-    let offset = layout::HEADER_BYTES + INDEX.load(Relaxed) as usize * layout::REGION_STRIDE;
+    let offset = offset_of(INDEX.load(Relaxed));
+    make_private(fd, offset, size_of::<Region>(), at);
+    if stacks::on() {
+        let at = stacks::place() as *mut u8;
+        make_private(fd, offset + layout::REGION_STRIDE, size_of::<Stacks>(), at);
+    }
+    if fd >= 0 {
+        close(fd);
+    }
+}
+
+/// Replaces one of the shared mappings, at the same place.
+fn make_private(fd: i32, offset: usize, bytes: usize, at: *mut u8) {
     // SAFETY: replaces this module's own mapping, at the same place, by a private view of the
     // same bytes; or, if the capture can't be opened any more, by empty memory.
     unsafe {
         libc::syscall(
             libc::SYS_mmap,
             at,
-            size_of::<Region>(),
+            bytes,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE
                 | libc::MAP_NORESERVE
@@ -142,9 +161,11 @@ pub fn detach(path: *const libc::c_char) {
             offset,
         );
     }
-    if fd >= 0 {
-        close(fd);
-    }
+}
+
+/// Offset of a region in the capture.
+fn offset_of(index: u32) -> usize {
+    layout::HEADER_BYTES + index as usize * layout::stride(options())
 }
 
 fn take_offset(header: &Header) -> Option<usize> {
@@ -154,7 +175,7 @@ fn take_offset(header: &Header) -> Option<usize> {
         return None;
     }
     INDEX.store(index, Relaxed);
-    Some(layout::HEADER_BYTES + index as usize * layout::REGION_STRIDE)
+    Some(offset_of(index))
 }
 
 fn start_tables(r: &Region) {
@@ -184,65 +205,73 @@ pub fn resident() -> i64 {
         + pages(h.slots.load(Relaxed), size_of::<layout::Slot>())
         + pages(h.functions.load(Relaxed), size_of::<layout::Function>())
         + pages(h.strings.load(Relaxed), 1)
+        + stacks::resident()
         + PAGE as i64 // the header
 }
 
 /// After a fork, in the child: continues in a region of its own at the same address. The
 /// append-only tables are copied from the parent's region; every counter starts at zero but
-/// what was in use, per tag, as `in_use_of` says. `path` is the capture's name.
-pub fn move_to_child(path: *const libc::c_char, follow: bool, in_use_of: &dyn Fn(u32) -> u64) {
-    let parent = place();
+/// what was in use, per tag, as `in_use_of` and `blocks_of` say. `path` is the capture's name.
+pub fn move_to_child(
+    path: *const libc::c_char,
+    follow: bool,
+    in_use_of: &dyn Fn(u32) -> u64,
+    blocks_of: &dyn Fn(u32) -> u64,
+) {
     let parent_index = INDEX.load(Relaxed);
-    // A second view of the parent's region, to copy from after ours took its address.
-    let old = remap_alias(parent);
-    let mut done = false;
-    if follow {
-        let fd = open(path);
-        if fd >= 0 {
-            if let Some(offset) = header().and_then(take_offset) {
-                done = !map_shared(fd, offset, size_of::<Region>(), parent).is_null();
-            }
-            close(fd);
-        }
-    }
-    if !done {
-        // Nobody will read this process: its counters go to memory that dies with it.
-        // SAFETY: replaces this module's own mapping with private memory at the same place.
-        unsafe {
-            libc::syscall(
-                libc::SYS_mmap,
-                parent,
-                size_of::<Region>(),
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED,
-                -1isize,
-                0usize,
-            )
-        };
-    }
+    let fd = if follow { open(path) } else { -1 };
+    let offset = if fd >= 0 { header().and_then(take_offset) } else { None };
+    let old = replace(fd, offset, place(), size_of::<Region>()) as *const Region;
     let new = region();
     start_tables(new);
-    if old.is_null() {
-        return;
+    if !old.is_null() {
+        // SAFETY: `old` is a second mapping of the parent's region.
+        copy_tables(unsafe { &*old }, new, in_use_of);
+        new.head.forked.store(1, Relaxed);
+        new.head.parent_region.store(parent_index + 1, Relaxed);
+        unmap(old as *const u8, size_of::<Region>());
     }
-    // SAFETY: `old` is a second mapping of the parent's region.
-    copy_tables(unsafe { &*old }, new, in_use_of);
-    new.head.forked.store(1, Relaxed);
-    new.head.parent_region.store(parent_index + 1, Relaxed);
-    // SAFETY: unmaps the second view, which nothing refers to any more.
-    unsafe { libc::syscall(libc::SYS_munmap, old, size_of::<Region>()) };
+    if stacks::on() {
+        let at = stacks::place();
+        let offset = offset.map(|o| o + layout::REGION_STRIDE);
+        let old = replace(fd, offset, at as *mut u8, size_of::<Stacks>()) as *const Stacks;
+        stacks::start(at, header().map_or(0, |h| h.temporary_distance));
+        if !old.is_null() {
+            // SAFETY: `old` is a second mapping of the parent's part.
+            stacks::inherit(unsafe { &*old }, blocks_of);
+            unmap(old as *const u8, size_of::<Stacks>());
+        }
+    }
+    if fd >= 0 {
+        close(fd);
+    }
+}
+
+/// Maps the capture at `offset` in the place of the parent's part at `at`; returns a second view
+/// of the parent's. Without an offset nobody will read this process: its counters go to memory
+/// that dies with it.
+fn replace(fd: i32, offset: Option<usize>, at: *mut u8, bytes: usize) -> *const u8 {
+    let old = remap_alias(at, bytes);
+    let done = offset.is_some_and(|offset| !map_shared(fd, offset, bytes, at).is_null());
+    if !done {
+        make_private(-1, 0, bytes, at);
+    }
+    old
+}
+
+fn unmap(p: *const u8, bytes: usize) {
+    // SAFETY: unmaps a second view, which nothing refers to any more.
+    unsafe { libc::syscall(libc::SYS_munmap, p, bytes) };
 }
 
 /// A second mapping of the same shared pages (mremap(2) with an old size of 0).
-fn remap_alias(of: *mut u8) -> *const Region {
+fn remap_alias(of: *mut u8, bytes: usize) -> *const u8 {
     // SAFETY: an old size of 0 on a shared mapping duplicates it and leaves the first in place.
-    let p = unsafe {
-        libc::syscall(libc::SYS_mremap, of, 0usize, size_of::<Region>(), libc::MREMAP_MAYMOVE)
-    };
+    let p = unsafe { libc::syscall(libc::SYS_mremap, of, 0usize, bytes, libc::MREMAP_MAYMOVE) };
     if p == -1 {
         core::ptr::null()
     } else {
-        p as usize as *const Region
+        p as usize as *const u8
     }
 }
 

@@ -66,6 +66,25 @@ pub fn before_release() {
     if census::looks_for_peak() {
         look_for_peak();
     }
+    if crate::stacks::on() {
+        look_by_path();
+    }
+}
+
+/// Bytes that must have been allocated since RSS was last read for it to be worth another look.
+const WORTH_A_LOOK: u64 = 1 << 20;
+static LOOKED_AT: AtomicU64 = AtomicU64::new(0);
+
+#[cold]
+#[inline(never)]
+fn look_by_path() {
+    let clock = crate::stacks::count::bytes_allocated();
+    if clock.wrapping_sub(LOOKED_AT.load(Relaxed)) >= WORTH_A_LOOK {
+        LOOKED_AT.store(clock, Relaxed);
+        if let Some(rss) = kernel_rss() {
+            note_peak(rss);
+        }
+    }
 }
 
 #[cold]
@@ -154,14 +173,20 @@ fn read_again(moved: u32) {
         let before = LAST_RSS.swap(rss - profiler_bytes(), Relaxed);
         let grown = (LAST_RSS.load(Relaxed) - before).max(0);
         UNTOUCHED.fetch_sub(grown.min(UNTOUCHED.load(Relaxed)), Relaxed);
-        let peak = &region().head.rss_peak;
-        if rss > peak.load(Relaxed) {
-            peak.store(rss, Relaxed);
-        }
+        note_peak(rss);
     }
     write_latest();
     READ_AT.store(moved, Relaxed);
     READ_CYCLES.store(clock::cycles(), Relaxed);
+}
+
+/// RSS was read: whether it was never higher.
+fn note_peak(rss: i64) {
+    let peak = &region().head.rss_peak;
+    if rss > peak.load(Relaxed) {
+        peak.store(rss, Relaxed);
+    }
+    crate::stacks::rss_read(rss);
 }
 
 /// Cycles between two ledgers of a running process: 10 ms at 2.5 GHz.
@@ -182,10 +207,7 @@ pub fn write_latest() {
 /// Writes the whole-process ledger as of now.
 pub fn write_ledger(to: &Ledger) {
     let Some(rss) = kernel_rss() else { return };
-    let peak = &region().head.rss_peak;
-    if rss > peak.load(Relaxed) {
-        peak.store(rss, Relaxed);
-    }
+    note_peak(rss);
     to.rss.store(rss, Relaxed);
     to.profiler.store(profiler_bytes(), Relaxed);
     to.in_use.store(program_in_use(), Relaxed);

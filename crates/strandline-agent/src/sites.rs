@@ -18,7 +18,7 @@ use crate::map::Map;
 use crate::python::{self, Identity};
 use crate::region::{region, store_text};
 use crate::tls::{tls, Quiet, QUIET};
-use crate::{chunks, counters, pools};
+use crate::{chunks, counters, pools, stacks};
 
 /// Tag of a block that is watched but was never counted (allocated before the agent saw it).
 pub const WATCH_ONLY: u32 = 1;
@@ -43,7 +43,7 @@ static SEEN: [Cached; CACHE] = [const {
 }; CACHE];
 
 /// Moves on (by 1 << 16) whenever a code object that was seen is freed.
-static EPOCH: AtomicU32 = AtomicU32::new(0);
+pub static EPOCH: AtomicU32 = AtomicU32::new(0);
 /// Moves on whenever a thread state that was seen is freed.
 pub static TSTATE_EPOCH: AtomicU32 = AtomicU32::new(1);
 
@@ -265,7 +265,9 @@ pub fn code_with(identity: &Identity) -> u32 {
     code
 }
 
-fn site(code: u32, line: u32) -> u32 {
+/// The capture's entry for a line of a code object; 0 if the table is full. The caller holds the
+/// lock.
+pub fn site(code: u32, line: u32) -> u32 {
     if code == 0 {
         return 0;
     }
@@ -291,20 +293,33 @@ fn tag(site: u32, context: u32, flags: u32) -> u32 {
     if let Some(tag) = TAGS.get(key) {
         return tag;
     }
+    let Some(tag) = new_tag(site, context, flags) else { return UNKNOWN };
+    if !TAGS.insert(key, tag) {
+        return UNKNOWN;
+    }
+    region().head.tags.store(tag + 1, Relaxed);
+    tag
+}
+
+/// The next free tag, filled in but not yet counted as used; `None` if the table is full. The
+/// caller holds the lock.
+pub fn new_tag(site: u32, context: u32, flags: u32) -> Option<u32> {
     let r = region();
     let tag = r.head.tags.load(Relaxed);
     let Some(t) = r.tags.get(tag as usize) else {
         r.head.overflowed.fetch_add(1, Relaxed);
-        return UNKNOWN;
+        return None;
     };
     t.site.store(site, Relaxed);
     t.context.store(context, Relaxed);
     t.flags.store(flags, Relaxed);
-    if !TAGS.insert(key, tag) {
-        return UNKNOWN;
-    }
-    r.head.tags.store(tag + 1, Relaxed);
-    tag
+    Some(tag)
+}
+
+/// The capture's entry for the code object at `address`, if it was seen there before. The caller
+/// holds the lock.
+pub fn known_code(address: usize) -> Option<u32> {
+    CODE_BY_ADDRESS.get(address as u64)
 }
 
 /// The set of lines `parent` plus `slot`. A slot that is in the set already changes nothing:
@@ -343,9 +358,12 @@ pub fn context_with(parent: u32, slot: u32) -> u32 {
 /// Asks to be told when the block at `block` is freed. Blocks that nobody allocated (static
 /// code objects, the main thread's state since 3.12) are never freed. The caller doesn't hold
 /// the lock.
-fn watch(block: usize) {
+pub fn watch(block: usize) {
     let as_watched = |old: u32| {
         let Some(_guard) = lock::lock() else { return old };
+        if stacks::on() {
+            return stacks::path::watched(old);
+        }
         let t = counters::tag_of(region(), old);
         tag(t.site.load(Relaxed), t.context.load(Relaxed), t.flags.load(Relaxed) | TAG_WATCH)
     };

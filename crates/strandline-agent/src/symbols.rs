@@ -66,6 +66,10 @@ symbols! {
     GET_GLOBALS c"PyEval_GetGlobals"
     /// `PyTypeObject PyCode_Type`
     CODE_TYPE c"PyCode_Type"
+    /// `PyTypeObject PyUnicode_Type`, 3.x
+    UNICODE_TYPE c"PyUnicode_Type"
+    /// `PyTypeObject PyString_Type`, 2.7
+    BYTES_TYPE c"PyString_Type"
     /// `PyTypeObject PyMethodDescr_Type`
     METHOD_DESCR_TYPE c"PyMethodDescr_Type"
     /// `void PyMem_GetAllocator(domain, PyMemAllocatorEx *)`, 3.4+
@@ -94,6 +98,10 @@ symbols! {
     IMPORT c"PyImport_ImportModule"
     /// `PyObject *PyObject_GetAttrString(PyObject *, const char *)`
     GET_ATTR c"PyObject_GetAttrString"
+    /// `PyObject *PyObject_GenericGetAttr(PyObject *, PyObject *)`
+    GENERIC_GET_ATTR c"PyObject_GenericGetAttr"
+    /// `PyObject *PyErr_Occurred(void)`, borrowed
+    ERR_OCCURRED c"PyErr_Occurred"
     /// `int PySys_SetObject(const char *, PyObject *)`
     SYS_SET c"PySys_SetObject"
     /// `PyObject *PyImport_GetModuleDict(void)`, borrowed

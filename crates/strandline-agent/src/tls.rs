@@ -43,9 +43,19 @@ pub struct Tls {
     pub stack_top: Cell<usize>,
     /// How many calls of functions under `@profile` are under way (bare runs).
     pub depth: Cell<usize>,
+    /// `--stacks`: this thread's index into the capture's table plus one, 0 if it has none.
+    pub thread: Cell<u32>,
+    /// `--stacks`: its name was looked for.
+    pub named: Cell<u32>,
+    /// `--stacks`: the allocator that is passing a request on (`DOMAIN_*` plus one), 0: none.
+    pub domain: Cell<u32>,
+    /// `--stacks`: number of allocations of this thread.
+    pub recent_at: Cell<u32>,
+    /// `--stacks`: addresses of its last ones.
+    pub recent: [Cell<usize>; strandline_capture::layout::MOST_RECENT as usize],
 }
 
-const _: () = assert!(core::mem::size_of::<Tls>() <= 128);
+const _: () = assert!(core::mem::size_of::<Tls>() <= 256);
 
 core::arch::global_asm!(
     ".pushsection .tbss.strandline_tls,\"awT\",@nobits",
@@ -54,8 +64,8 @@ core::arch::global_asm!(
     ".hidden strandline_tls",
     ".type strandline_tls, @tls_object",
     "strandline_tls:",
-    ".zero 128",
-    ".size strandline_tls, 128",
+    ".zero 256",
+    ".size strandline_tls, 256",
     ".popsection",
 );
 

@@ -8,15 +8,27 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 /// First eight bytes of every capture.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
 /// Version of this layout. A reader refuses any other.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Bytes in front of the first region.
 pub const HEADER_BYTES: usize = 64 * 1024;
-/// Distance between two regions. The file is sparse: only touched pages exist.
+/// Room for a region, and the distance between two if there are no [`Stacks`]. The file is
+/// sparse: only touched pages exist.
 pub const REGION_STRIDE: usize = 160 << 20;
+/// Room for a region's [`Stacks`], right behind it.
+pub const STACKS_ROOM: usize = 288 << 20;
 /// Number of processes that one run can record.
 pub const MAX_REGIONS: usize = 1024;
-/// Bytes of a whole capture (sparse).
+/// Bytes of a whole capture without [`Stacks`] (sparse).
 pub const FILE_BYTES: usize = HEADER_BYTES + REGION_STRIDE * MAX_REGIONS;
+
+/// Distance between two regions in a capture with these options.
+pub const fn stride(options: u32) -> usize {
+    if options & OPTION_STACKS != 0 {
+        REGION_STRIDE + STACKS_ROOM
+    } else {
+        REGION_STRIDE
+    }
+}
 
 /// Capacity of [`Region::tags`]; a tag index fits in 20 bits.
 pub const MAX_TAGS: usize = 1 << 20;
@@ -72,6 +84,9 @@ pub const BARE_QUICK: u32 = 4;
 /// [`Header::options`]: the main process asks for a census at the end of lines that moved much
 /// memory.
 pub const OPTION_EXPLAIN: u32 = 1 << 16;
+
+/// [`Header::options`]: every allocation is counted under its whole call path ([`Stacks`]).
+pub const OPTION_STACKS: u32 = 1 << 17;
 
 /// [`Request::kind`]: the program called `strandline.census()`.
 pub const CENSUS_CALL: u32 = 1;
@@ -251,6 +266,11 @@ pub struct Header {
     /// [`MAX_REGIONS`]. A limit on file sizes can make it smaller, and a region behind the end
     /// of the file must not be touched.
     pub room: u32,
+    /// A block is temporary if its thread made at most so many allocations between its birth and
+    /// its end; below [`MOST_RECENT`].
+    pub temporary_distance: u32,
+    /// Padding.
+    pub reserved: u32,
     /// A census that a process wants of itself.
     pub request: Request,
     /// `--function` patterns, one a line, UTF-8.
@@ -534,6 +554,9 @@ const _: () = assert!(core::mem::size_of::<Header>() <= HEADER_BYTES);
 const _: () = assert!(core::mem::size_of::<Tag>() == 64);
 const _: () = assert!(core::mem::size_of::<Context>() == 64);
 const _: () = assert!(REGION_STRIDE % 4096 == 0 && HEADER_BYTES % 4096 == 0);
+
+mod stacks;
+pub use stacks::*;
 
 /// Tag of what can't be attributed: no Python frame, or a table is full.
 pub const TAG_INDEX_UNKNOWN: u32 = 2;

@@ -7,13 +7,17 @@
 //! A capture is sparse and huge; only the parts that its counts say are used are read.
 
 mod bare;
+mod glance;
 mod process;
+mod stacks;
 mod tables;
 
 pub use bare::{bare, Bare};
+pub use glance::{glance, Glance};
 pub use process::{
     Function, Ledger, Line, Process, Refusal, SiteTotal, State, MAX_COMMAND_ARGUMENTS,
 };
+pub use stacks::{Node, Path, Stacks, Thread};
 pub use tables::{Code, Context, FunctionEntry, Head, RawLedger, Site, Slot, Tables, Tag};
 
 use core::fmt;
@@ -130,8 +134,34 @@ fn header<B: Bytes + ?Sized>(bytes: &B) -> Result<tables::Piece, ReadError> {
     Ok(header)
 }
 
-/// Reads a whole capture.
-pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Capture, ReadError> {
+/// A capture's regions, as stored.
+#[derive(Debug, Default)]
+pub struct Regions {
+    /// `OPTION_*` bits of [`layout`].
+    pub options: u32,
+    /// Process id of the strandline process that made the capture.
+    pub owner_pid: u32,
+    /// `--function` patterns.
+    pub patterns: Vec<String>,
+    /// [`layout::Header::temporary_distance`].
+    pub temporary_distance: u32,
+    /// Index and tables of each region that a process wrote to.
+    pub tables: Vec<(u32, Tables)>,
+    /// Number of processes that found no room in the capture.
+    pub unrecorded: u32,
+    /// What could not be understood.
+    pub doubts: Doubts,
+}
+
+/// `OPTION_*` bits of a capture and the number of regions that were handed out so far.
+pub fn handed_out<B: Bytes + ?Sized>(bytes: &B) -> Result<(u32, u32), ReadError> {
+    let header = header(bytes)?;
+    let count = header.u32(offset_of!(layout::Header, regions));
+    Ok((header.u32(offset_of!(layout::Header, options)), count.min(layout::MAX_REGIONS as u32)))
+}
+
+/// Reads a capture's regions.
+pub fn regions<B: Bytes + ?Sized>(bytes: &B) -> Result<Regions, ReadError> {
     let length = bytes.length()?;
     let header = header(bytes)?;
     let mut doubts = Doubts::default();
@@ -142,29 +172,44 @@ pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Capture, ReadError> {
     }
     let patterns = header.bytes(offset_of!(layout::Header, patterns), patterns_len);
     let patterns = String::from_utf8_lossy(patterns);
+    let options = header.u32(offset_of!(layout::Header, options));
 
     let wanted = header.u32(offset_of!(layout::Header, regions));
     let room = length.saturating_sub(layout::HEADER_BYTES as u64);
     // A region that the file holds only in part counts: what is missing is zero.
-    let room = room.div_ceil(layout::REGION_STRIDE as u64).min(layout::MAX_REGIONS as u64) as u32;
-    let mut processes = Vec::new();
+    let room = room.div_ceil(layout::stride(options) as u64).min(layout::MAX_REGIONS as u64) as u32;
+    let mut all = Vec::new();
     for index in 0..wanted.min(room) {
         let mut local = Doubts::default();
-        let tables = Tables::read(bytes, length, index, &mut local)?;
+        let tables = Tables::read(bytes, length, options, index, &mut local)?;
+        doubts.take(local, tables.head.pid);
         // A region that was handed out to a process that died before it wrote a word.
         if tables.head.state != layout::STATE_FREE {
-            processes.push(Process::from_tables(&tables, index, &mut local));
+            all.push((index, tables));
         }
-        doubts.take(local, tables.head.pid);
     }
-    Ok(Capture {
-        options: header.u32(offset_of!(layout::Header, options)),
+    Ok(Regions {
+        options,
         owner_pid: header.u32(offset_of!(layout::Header, owner_pid)),
         patterns: patterns.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect(),
-        processes,
+        temporary_distance: header.u32(offset_of!(layout::Header, temporary_distance)),
+        tables: all,
         unrecorded: wanted - wanted.min(room),
-        doubts: doubts.sentences(),
+        doubts,
     })
+}
+
+/// Reads a whole capture.
+pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Capture, ReadError> {
+    let Regions { options, owner_pid, patterns, tables, unrecorded, mut doubts, .. } =
+        regions(bytes)?;
+    let mut processes = Vec::new();
+    for (index, tables) in &tables {
+        let mut local = Doubts::default();
+        processes.push(Process::from_tables(tables, *index, &mut local));
+        doubts.take(local, tables.head.pid);
+    }
+    Ok(Capture { options, owner_pid, patterns, processes, unrecorded, doubts: doubts.sentences() })
 }
 
 /// What could not be understood: each kind once, with a count.

@@ -206,8 +206,10 @@ pub struct Path {
     pub thread: u32,
     /// The allocator that was asked.
     pub domain: Domain,
-    /// All that was allocated, in use by a forked child at its start included.
+    /// All that was allocated, and what a forked child had in use at its start.
     pub allocated: Amount,
+    /// The part of it that was in use already when the process was made by fork.
+    pub inherited: Amount,
     /// What was freed of it.
     pub freed: Amount,
     /// What of it was in use when the process had most in use.

@@ -230,7 +230,8 @@ pub struct RunOptions {
     /// Interpreter for SCRIPT, -m and -c [default: the active venv's, else python3 or python on PATH]
     #[arg(long, value_name = "PATH")]
     pub python: Option<PathBuf>,
-    /// Write the report to FILE, which must not exist, instead of stderr
+    /// Write the report to FILE, which must not exist, instead of stderr; with --stacks: write
+    /// the profile to FILE
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Report as JSON
@@ -239,6 +240,15 @@ pub struct RunOptions {
     /// Don't follow child processes
     #[arg(long)]
     pub no_follow: bool,
+    /// Record who allocates, by call path, into strandline-SCRIPT.PID.strand (see strandline report)
+    #[arg(long)]
+    pub stacks: bool,
+    /// --stacks: overwrite the profile's file if there is one
+    #[arg(long, requires = "stacks")]
+    pub force: bool,
+    /// --stacks: call a block temporary that is freed within the next N allocations of its thread
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=15), requires = "stacks")]
+    pub temporary: u32,
     /// Show this function as if it had @profile: NAME or MODULE:NAME, with * and ?; repeatable
     #[arg(long = "function", value_name = "PATTERN", value_parser = pattern)]
     pub functions: Vec<String>,

@@ -35,6 +35,14 @@ pub enum Error {
     Musl(PathBuf),
     #[error("{}: exists already and is not overwritten; remove it or choose another name", .0.display())]
     OutputExists(PathBuf),
+    #[error("{}: exists already and is not overwritten; remove it, choose another name with -o, or use --force", .0.display())]
+    ProfileExists(PathBuf),
+    #[error("{}: {}", .0.display(), .1)]
+    Profile(PathBuf, strandline_profile::FileError),
+    #[error("no thread can be started to record the run: {}; raise ulimit -u or free some memory", reason(.0))]
+    Thread(io::Error),
+    #[error("the thread that recorded the run died; the last profile that it wrote stays")]
+    RecorderDied,
     #[error("{}: the report can't be written there: {}; choose another place", .0.display(), reason(.1))]
     Output(PathBuf, io::Error),
     #[error("the report can't be written to stderr: {}; use -o FILE", reason(.0))]

@@ -22,6 +22,7 @@ mod lines;
 mod moments;
 mod output;
 mod progress;
+mod record;
 mod remedies;
 mod run;
 mod shared;

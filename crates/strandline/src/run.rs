@@ -13,6 +13,7 @@ use crate::error::{Error, OUR_FAILURE};
 use crate::launch::{self, Ended};
 use crate::moments::Listener;
 use crate::output::Output;
+use crate::record::{self, Recorder};
 use crate::target::{self, Surroundings, Target};
 use crate::{shared, signals};
 
@@ -21,13 +22,14 @@ struct Shared {
     agent: File,
     capture: File,
     listener: Listener,
+    recorder: Option<Recorder>,
 }
 
 /// Runs the program and writes the report. The exit code is the program's, or 125 if strandline
 /// itself failed.
 pub fn run(parsed: Parsed) -> ExitCode {
     let Parsed { options, program } = parsed;
-    let (target, output, shared, running) = match before(&options, &program) {
+    let (target, output, mut shared, running) = match before(&options, &program) {
         Ok(ready) => ready,
         Err(e) => {
             e.print();
@@ -48,12 +50,17 @@ pub fn run(parsed: Parsed) -> ExitCode {
         _ => None,
     };
     let main = Main { pid: pid as u32, command: &target.arguments, ended, code };
+    let recorded = shared.recorder.take().map(|recorder| recorder.finish(ended)).transpose();
     let reported = report(&options, &main, shared).and_then(|text| output.write(&text));
-    if let Err(e) = &reported {
+    if let Ok(Some(written)) = &recorded {
+        written.announce();
+    }
+    let failures = [reported.as_ref().err(), recorded.as_ref().err()];
+    for e in failures.iter().flatten() {
         e.print();
     }
     match ended {
-        Ended::Code(0) if reported.is_err() => ExitCode::from(OUR_FAILURE),
+        Ended::Code(0) if failures.iter().any(Option::is_some) => ExitCode::from(OUR_FAILURE),
         Ended::Code(code) => ExitCode::from(code as u8),
         Ended::Signal(signal) => {
             signals::die_by(signal);
@@ -70,8 +77,12 @@ fn before(
 ) -> Result<(Target, Output, Shared, launch::Running), Error> {
     let around = Surroundings::of_this_process();
     let target = target::find(program, options.python.as_deref(), &around)?;
-    let output = Output::prepare(options.output.as_deref())?;
-    match start(options, &target) {
+    let (report, profile) = match options.stacks {
+        true => (None, Some(record::place(options.output.as_deref(), options.force, program)?)),
+        false => (options.output.as_deref(), None),
+    };
+    let output = Output::prepare(report)?;
+    match start(options, &target, profile) {
         Ok((shared, running)) => Ok((target, output, shared, running)),
         Err(e) => {
             output.give_up();
@@ -80,22 +91,39 @@ fn before(
     }
 }
 
-fn start(options: &RunOptions, target: &Target) -> Result<(Shared, launch::Running), Error> {
+fn start(
+    options: &RunOptions,
+    target: &Target,
+    profile: Option<record::Wanted>,
+) -> Result<(Shared, launch::Running), Error> {
     let bit = |on: bool, bit: u32| if on { bit } else { 0 };
     let bits = bit(!options.no_follow, layout::OPTION_FOLLOW)
         | bit(options.all, layout::OPTION_ALL)
         | bit(!options.functions.is_empty(), layout::OPTION_FUNCTIONS)
         | bit(options.census_at_exit, layout::OPTION_CENSUS_EXIT)
         | bit(options.census_at_peak, layout::OPTION_CENSUS_PEAK)
-        | bit(options.explain, layout::OPTION_EXPLAIN);
-    let capture = shared::capture(bits, &options.functions.join("\n"))?;
+        | bit(options.explain, layout::OPTION_EXPLAIN)
+        | bit(options.stacks, layout::OPTION_STACKS);
+    let capture = shared::capture(bits, &options.functions.join("\n"), options.temporary)?;
     let agent = shared::agent()?;
     let (agent_name, capture_name) =
         (shared::name_for_others(&agent), shared::name_for_others(&capture));
     let inode = agent_inode(&agent);
     let listener = Listener::start(&capture, move |pid| holds_agent(pid, inode))?;
     let running = launch::start(target, &agent_name, &capture_name)?;
-    Ok((Shared { agent, capture, listener }, running))
+    let record = |wanted: record::Wanted| {
+        let command = target.arguments.iter().map(|a| a.to_string_lossy().into_owned());
+        Recorder::start(&capture, wanted.place(running.pid as u32), command.collect())
+    };
+    let recorder = match profile.map(record).transpose() {
+        Ok(recorder) => recorder,
+        Err(e) => {
+            // The program runs already, and goes on.
+            e.print();
+            None
+        }
+    };
+    Ok((Shared { agent, capture, listener, recorder }, running))
 }
 
 /// The process that was started, after its end.

@@ -41,10 +41,10 @@ pub fn answer(text: &[u8]) -> Result<File, Error> {
 }
 
 /// A capture that no process has used yet. `patterns`: one a line.
-pub fn capture(options: u32, patterns: &str) -> Result<File, Error> {
+pub fn capture(options: u32, patterns: &str, temporary: u32) -> Result<File, Error> {
     let what = "capture";
     let file = shared_file(c"strandline-capture", what, false)?;
-    let room = set_length(&file).map_err(Error::CaptureSize)?;
+    let room = set_length(&file, options).map_err(Error::CaptureSize)?;
     let put = |at: usize, bytes: &[u8]| {
         file.write_all_at(bytes, at as u64).map_err(|source| Error::SharedWrite { what, source })
     };
@@ -55,19 +55,20 @@ pub fn capture(options: u32, patterns: &str) -> Result<File, Error> {
     put(offset_of!(H, patterns_len), &(patterns.len() as u32).to_le_bytes())?;
     put(offset_of!(H, owner_pid), &std::process::id().to_le_bytes())?;
     put(offset_of!(H, room), &room.to_le_bytes())?;
+    put(offset_of!(H, temporary_distance), &temporary.to_le_bytes())?;
     put(offset_of!(H, patterns), patterns)?;
     put(offset_of!(H, magic), &layout::MAGIC.to_le_bytes())?;
     Ok(file)
 }
 
 /// Makes the capture as long as it may be; returns the number of regions that it has room for.
-fn set_length(file: &File) -> io::Result<u32> {
+fn set_length(file: &File, options: u32) -> io::Result<u32> {
     // Passing a limit on file sizes raises a signal, which kills by default.
     let _ignored = crate::signals::Ignored::new(libc::SIGXFSZ);
     let _raised = Raised::new();
     let mut regions = layout::MAX_REGIONS;
     loop {
-        let bytes = layout::HEADER_BYTES + layout::REGION_STRIDE * regions;
+        let bytes = layout::HEADER_BYTES + layout::stride(options) * regions;
         match file.set_len(bytes as u64) {
             Ok(()) => return Ok(regions as u32),
             Err(_) if regions > 1 => regions /= 2,
@@ -197,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_new_capture_is_a_capture() {
-        let file = capture(layout::OPTION_FOLLOW, "a.*\nb:c").unwrap();
+        let file = capture(layout::OPTION_FOLLOW, "a.*\nb:c", 0).unwrap();
         let c = read::read(&file).unwrap();
         assert_eq!(c.options, layout::OPTION_FOLLOW);
         assert_eq!(c.patterns, ["a.*", "b:c"]);

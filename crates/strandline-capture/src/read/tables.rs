@@ -4,6 +4,7 @@ use core::mem::{offset_of, size_of};
 use std::io;
 use std::sync::Arc;
 
+use super::stacks::{self, Stacks};
 use super::{Bytes, Doubts};
 use crate::layout::{self, Region, RegionHead};
 
@@ -184,18 +185,20 @@ pub struct Tables {
     pub slots: Vec<Slot>,
     pub contexts: Vec<Context>,
     pub tags: Vec<Tag>,
+    /// Call paths, if they were recorded.
+    pub stacks: Option<Stacks>,
 }
 
 /// What locates the tables of one region.
-struct Source<'a, B: ?Sized> {
-    bytes: &'a B,
-    length: u64,
-    base: u64,
+pub(super) struct Source<'a, B: ?Sized> {
+    pub(super) bytes: &'a B,
+    pub(super) length: u64,
+    pub(super) base: u64,
 }
 
 impl<B: Bytes + ?Sized> Source<'_, B> {
     /// The used entries of a table, and how many there are.
-    fn table(
+    pub(super) fn table(
         &self,
         offset: usize,
         entry: usize,
@@ -220,9 +223,9 @@ impl<B: Bytes + ?Sized> Source<'_, B> {
 }
 
 /// Text of a region.
-struct Strings<'a> {
+pub(super) struct Strings<'a> {
     piece: Piece,
-    doubts: &'a mut Doubts,
+    pub(super) doubts: &'a mut Doubts,
 }
 
 impl Strings<'_> {
@@ -236,7 +239,7 @@ impl Strings<'_> {
         found
     }
 
-    fn text(&mut self, from: &Piece, at: usize) -> Arc<str> {
+    pub(super) fn text(&mut self, from: &Piece, at: usize) -> Arc<str> {
         String::from_utf8_lossy(self.raw(from, at)).into()
     }
 }
@@ -263,15 +266,17 @@ fn ledger(head: &Piece, at: usize) -> RawLedger {
 }
 
 impl Tables {
-    /// Reads region `index` of a capture of `length` bytes. Fails only if reading does.
+    /// Reads region `index` of a capture of `length` bytes with these `OPTION_*` bits. Fails only
+    /// if reading does.
     pub fn read<B: Bytes + ?Sized>(
         bytes: &B,
         length: u64,
+        options: u32,
         index: u32,
         doubts: &mut Doubts,
     ) -> io::Result<Tables> {
         use RegionHead as H;
-        let base = layout::HEADER_BYTES as u64 + index as u64 * layout::REGION_STRIDE as u64;
+        let base = layout::HEADER_BYTES as u64 + index as u64 * layout::stride(options) as u64;
         let source = Source { bytes, length, base };
         let h = Piece::read(bytes, base + offset_of!(Region, head) as u64, size_of::<H>())?;
         if h.u32(offset_of!(H, state)) == layout::STATE_FREE {
@@ -355,6 +360,10 @@ impl Tables {
         out.functions =
             (0..functions_n).map(|i| function(&functions, i, codes_n, &mut texts)).collect();
         out.head = head(&h, &mut texts);
+        if options & layout::OPTION_STACKS != 0 {
+            let source = Source { base: base + layout::REGION_STRIDE as u64, ..source };
+            out.stacks = Some(stacks::read(&source, (tags_n, sites_n), &mut texts)?);
+        }
         Ok(out)
     }
 }

@@ -57,7 +57,7 @@ impl Runner<'_> {
             Point::End => 0,
         };
         let options = remedy.map_or(0, |r| r.options);
-        let capture = shared::capture(layout::OPTION_BARE | at | options, "")?;
+        let capture = shared::capture(layout::OPTION_BARE | at | options, "", 0)?;
         let mut streams = Streams::new(&mut self.input, first).map_err(Error::Streams)?;
         let changes = Changes {
             variables: remedy.map_or(vec![], Remedy::values),

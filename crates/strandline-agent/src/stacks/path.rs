@@ -1,0 +1,391 @@
+//! From "what runs now" to the tag of a call path.
+//!
+//! The hash of the frames is looked up in a cache that many threads read and write without a
+//! lock: an entry is two words, the second the tag, the first the hash XOR the tag, so that an
+//! entry that was torn by another thread matches nothing. Behind it is a map of all hashes that
+//! were seen since code was last freed; only a hash that isn't in it has its frames read.
+//!
+//! Two different paths with one 64-bit hash would be counted as one: with a million paths the
+//! chance of that is one in 30 million.
+
+use core::cell::UnsafeCell;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use strandline_capture::layout::{TAG_NATIVE, TAG_WATCH};
+
+use super::{path_of, stacks, threads};
+use crate::lock;
+use crate::map::Map;
+use crate::memory;
+use crate::python::{self, CFRAME, DIRECT, OBJECT};
+use crate::region::region;
+use crate::sites::{self, EPOCH, TSTATE_EPOCH, UNKNOWN};
+use crate::tls::{tls, QUIET};
+
+const WAYS: usize = 4;
+const SETS: usize = 1 << 14;
+
+/// Four entries, a cache line.
+#[repr(C, align(64))]
+struct Set([[AtomicU64; 2]; WAYS]);
+
+static CACHE: [Set; SETS] =
+    [const { Set([const { [const { AtomicU64::new(0) }; 2] }; WAYS]) }; SETS];
+
+/// Tags by hash, for the current epoch. Under the agent's lock.
+static HASHES: Map = Map::new();
+static HASHES_EPOCH: AtomicU32 = AtomicU32::new(0);
+/// Nodes by parent and site. Under the agent's lock.
+static NODES: Map = Map::new();
+/// Tags by all that they stand for. Under the agent's lock.
+static TAGS: Map = Map::new();
+
+#[inline(always)]
+fn set_of(hash: u64) -> &'static Set {
+    // SAFETY: 14 bits index a table of 2^14.
+    unsafe { CACHE.get_unchecked((hash >> 50) as usize & (SETS - 1)) }
+}
+
+#[inline(always)]
+fn cached(hash: u64) -> u32 {
+    for [check, tag] in &set_of(hash).0 {
+        let tag = tag.load(Relaxed);
+        if check.load(Relaxed) ^ tag == hash {
+            return tag as u32;
+        }
+    }
+    0
+}
+
+fn keep(hash: u64, tag: u32) {
+    // Which entry makes room follows from the hash's low bits.
+    if let Some([check, cell]) = set_of(hash).0.get(hash as usize % WAYS) {
+        cell.store(tag as u64, Relaxed);
+        check.store(hash ^ tag as u64, Relaxed);
+    }
+}
+
+/// What a hash starts from: all that a tag stands for besides the frames.
+#[inline(always)]
+fn seed(flags: u32, domain: u32) -> u64 {
+    let t = tls();
+    let context = (t.context.get() | EPOCH.load(Relaxed)) as u64;
+    context << 32 | (t.thread.get() as u64) << 8 | (domain << 4 | flags) as u64
+}
+
+/// The tag for an allocation now, by a thread that holds the GIL.
+#[inline(always)]
+pub fn current_on_this_thread<const KIND: u32>(domain: u32) -> u32 {
+    let t = tls();
+    if t.tstate_epoch.get() != TSTATE_EPOCH.load(Relaxed) {
+        return on_new_thread(domain);
+    }
+    with_gil::<KIND>(t.tstate.get(), domain)
+}
+
+#[cold]
+fn on_new_thread(domain: u32) -> u32 {
+    let tstate = python::current_tstate();
+    if tstate == 0 {
+        return UNKNOWN;
+    }
+    sites::note_thread(tstate);
+    current(tstate, domain)
+}
+
+/// The tag for an allocation now, by a thread that holds the GIL and whose state is `tstate`.
+#[inline]
+pub fn current(tstate: usize, domain: u32) -> u32 {
+    match python::kind() {
+        OBJECT => with_gil::<OBJECT>(tstate, domain),
+        CFRAME => with_gil::<CFRAME>(tstate, domain),
+        DIRECT => with_gil::<DIRECT>(tstate, domain),
+        _ => UNKNOWN,
+    }
+}
+
+#[inline(always)]
+fn with_gil<const KIND: u32>(tstate: usize, domain: u32) -> u32 {
+    let hash = python::chain_hash::<KIND>(tstate, seed(0, domain));
+    match cached(hash) {
+        0 => miss(tstate, domain),
+        tag => tag,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn miss(tstate: usize, domain: u32) -> u32 {
+    if tls().flags.get() & QUIET != 0 {
+        return UNKNOWN;
+    }
+    sites::note_thread(tstate);
+    crate::setup::python_runs(tstate);
+    crate::python27::look_again();
+    threads::with_gil(tstate);
+    // The hash tells the threads apart, and this one may have got its number only now.
+    resolve(tstate, hash_of(tstate, domain, 0), domain, 0)
+}
+
+/// What an allocation by the thread whose state is `tstate` (0: none) is looked up by.
+fn hash_of(tstate: usize, domain: u32, flags: u32) -> u64 {
+    let start = seed(flags, domain);
+    match python::kind() {
+        _ if tstate == 0 => start | 1,
+        OBJECT => python::chain_hash::<OBJECT>(tstate, start),
+        CFRAME => python::chain_hash::<CFRAME>(tstate, start),
+        DIRECT => python::chain_hash::<DIRECT>(tstate, start),
+        _ => start | 1,
+    }
+}
+
+/// The tag for an allocation by a thread that doesn't hold the GIL; its own frames stand still
+/// meanwhile.
+pub fn current_native(domain: u32) -> u32 {
+    let t = tls();
+    if t.flags.get() & QUIET != 0 {
+        return UNKNOWN;
+    }
+    let known = t.tstate_epoch.get() == TSTATE_EPOCH.load(Relaxed);
+    let tstate = if known { t.tstate.get() } else { 0 };
+    threads::without_gil();
+    let hash = hash_of(tstate, domain, TAG_NATIVE);
+    match cached(hash) {
+        0 => resolve(tstate, hash, domain, TAG_NATIVE),
+        tag => tag,
+    }
+}
+
+/// The tag for the frames of `tstate`, and makes the cache know it.
+fn resolve(tstate: usize, hash: u64, domain: u32, flags: u32) -> u32 {
+    let mut fresh = Fresh { codes: [0; MOST_FRESH], count: 0 };
+    let Some(guard) = lock::lock() else { return UNKNOWN };
+    let mut keeps = true;
+    let tag = match HASHES.get(hash).filter(|_| HASHES_EPOCH.load(Relaxed) == EPOCH.load(Relaxed)) {
+        Some(tag) => tag,
+        None => {
+            let Some((node, site, exact)) = walk(tstate, &mut fresh) else { return UNKNOWN };
+            keeps &= exact;
+            let context = tls().context.get();
+            let tag = tag_for(What { node, site, domain, context, flags, thread: threads::mine() });
+            if keeps && tag != UNKNOWN {
+                if HASHES_EPOCH.swap(EPOCH.load(Relaxed), Relaxed) != EPOCH.load(Relaxed) {
+                    HASHES.clear();
+                }
+                HASHES.insert(hash, tag);
+            }
+            tag
+        }
+    };
+    if keeps && tag != UNKNOWN {
+        keep(hash, tag);
+    }
+    drop(guard);
+    for &code in fresh.codes.iter().take(fresh.count) {
+        sites::watch(code);
+    }
+    tag
+}
+
+/// Code objects that were seen for the first time: they are watched once the lock is free.
+struct Fresh {
+    codes: [usize; MOST_FRESH],
+    count: usize,
+}
+
+const MOST_FRESH: usize = 64;
+
+impl Fresh {
+    fn push(&mut self, code: usize) -> bool {
+        match self.codes.get_mut(self.count) {
+            Some(cell) => {
+                *cell = code;
+                self.count += 1;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// A frame of the last path that was walked, outermost first.
+#[derive(Clone, Copy)]
+struct Step {
+    /// Which instruction of which code object: see `python::key_at`.
+    key: u64,
+    node: u32,
+    site: u32,
+}
+
+struct Steps {
+    /// The last walk's steps, and how many.
+    last: *mut Step,
+    count: usize,
+    /// The epoch they are of.
+    epoch: u32,
+    /// Frames of this walk, innermost first.
+    frames: *mut usize,
+    /// Frames of the deepest walk.
+    deepest: usize,
+}
+
+struct Locked(UnsafeCell<Steps>);
+// SAFETY: used under the agent's lock only.
+unsafe impl Sync for Locked {}
+static STEPS: Locked = Locked(UnsafeCell::new(Steps {
+    last: null_mut(),
+    count: 0,
+    epoch: 0,
+    frames: null_mut(),
+    deepest: 0,
+}));
+
+/// Frames of a path at most; what is further out is left away.
+const DEEPEST: usize = 1 << 16;
+
+/// The node and the site of the innermost frame, and whether the hash stands for it for good.
+/// `None`: no memory. The caller holds the lock.
+fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
+    // SAFETY: the lock is held.
+    let steps = unsafe { &mut *STEPS.0.get() };
+    if steps.last.is_null() {
+        steps.last = memory::map(DEEPEST * core::mem::size_of::<Step>()) as *mut Step;
+        steps.frames = memory::map(DEEPEST * 8) as *mut usize;
+        if steps.last.is_null() || steps.frames.is_null() {
+            return None;
+        }
+    }
+    if steps.epoch != EPOCH.load(Relaxed) {
+        steps.epoch = EPOCH.load(Relaxed);
+        steps.count = 0;
+    }
+    // SAFETY: both tables have DEEPEST entries.
+    let (last, frames) = unsafe {
+        (
+            core::slice::from_raw_parts_mut(steps.last, DEEPEST),
+            core::slice::from_raw_parts_mut(steps.frames, DEEPEST),
+        )
+    };
+    let mut depth = 0;
+    let mut frame = if tstate == 0 { 0 } else { python::current_frame(tstate) };
+    while frame != 0 && depth < DEEPEST {
+        frames[depth] = frame;
+        depth += 1;
+        frame = python::caller_of(frame);
+    }
+    if depth > steps.deepest {
+        // What these tables touch is resident from now on.
+        memory::add_resident((depth - steps.deepest) * (core::mem::size_of::<Step>() + 8));
+        steps.deepest = depth;
+    }
+    let mut exact = frame == 0;
+    let (mut node, mut site, mut same) = (0, 0, true);
+    for (i, &frame) in frames.iter().take(depth).rev().enumerate() {
+        let key = python::key_at(frame);
+        let step = last.get_mut(i)?;
+        same = same && i < steps.count && step.key == key;
+        if !same {
+            let here = step_of(frame, node, fresh);
+            exact &= here.2;
+            *step = Step { key, node: here.0, site: here.1 };
+            if !here.2 {
+                step.key = !key;
+            }
+        }
+        (node, site) = (step.node, if step.site == 0 { site } else { step.site });
+    }
+    steps.count = depth;
+    Some((node, site, exact))
+}
+
+/// The node for `frame` called from `parent`, its site (0: no code of its own), and whether both
+/// are so for as long as no code is freed.
+fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, bool) {
+    let Some(place) = python::place_at(frame) else { return (parent, 0, true) };
+    let mut watched = true;
+    let code = match sites::known_code(place.code) {
+        Some(code) => code,
+        None if fresh.push(place.code) => sites::code_at(place.code),
+        None => {
+            // Too many at once: without being watched it can't be remembered.
+            watched = false;
+            sites::code_with(&python::identity(place.code))
+        }
+    };
+    let site = sites::site(code, place.line_by_cursor());
+    if site == 0 {
+        return (parent, 0, false);
+    }
+    let node = node_of(parent, site);
+    (node, site, watched && place.exact && node != parent)
+}
+
+/// The node for `site` called from `parent`; `parent` if the table is full.
+fn node_of(parent: u32, site: u32) -> u32 {
+    let key = (parent as u64) << 32 | site as u64;
+    if let Some(node) = NODES.get(key) {
+        return node;
+    }
+    let s = stacks();
+    let node = s.head.nodes.load(Relaxed);
+    let Some(n) = s.nodes.get(node as usize) else {
+        region().head.overflowed.fetch_add(1, Relaxed);
+        return parent;
+    };
+    n.parent.store(parent, Relaxed);
+    n.site.store(site, Relaxed);
+    if !NODES.insert(key, node) {
+        return parent;
+    }
+    s.head.nodes.store(node + 1, Relaxed);
+    node
+}
+
+/// All that a tag stands for.
+struct What {
+    node: u32,
+    site: u32,
+    thread: u32,
+    domain: u32,
+    context: u32,
+    flags: u32,
+}
+
+/// The tag for it. The caller holds the lock.
+fn tag_for(what: What) -> u32 {
+    // 21 bits of node, 10 of thread, 16 of context, 3 of domain, 2 of flags; +1: 0 isn't allowed.
+    let key = ((what.node as u64) << 32
+        | (what.thread as u64) << 22
+        | (what.context as u64) << 6
+        | (what.domain as u64) << 2
+        | what.flags as u64)
+        + 1;
+    if let Some(tag) = TAGS.get(key) {
+        return tag;
+    }
+    let Some(tag) = sites::new_tag(what.site, what.context, what.flags) else { return UNKNOWN };
+    let p = path_of(tag);
+    p.node.store(what.node, Relaxed);
+    p.thread.store(what.thread, Relaxed);
+    p.domain.store(what.domain, Relaxed);
+    if !TAGS.insert(key, tag) {
+        return UNKNOWN;
+    }
+    region().head.tags.store(tag + 1, Relaxed);
+    tag
+}
+
+/// The tag that stands for the same as `old` and is watched. The caller holds the lock.
+pub fn watched(old: u32) -> u32 {
+    let t = crate::counters::tag_of(region(), old);
+    let p = path_of(old);
+    tag_for(What {
+        node: p.node.load(Relaxed),
+        site: t.site.load(Relaxed),
+        thread: p.thread.load(Relaxed),
+        domain: p.domain.load(Relaxed),
+        context: t.context.load(Relaxed),
+        flags: t.flags.load(Relaxed) | TAG_WATCH,
+    })
+}

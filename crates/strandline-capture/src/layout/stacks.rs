@@ -1,0 +1,175 @@
+//! A process's call paths (`--stacks`): beside its region, in room of its own.
+
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
+
+use super::{Text, MAX_TAGS, STACKS_ROOM};
+
+/// Capacity of [`Stacks::nodes`].
+pub const MAX_NODES: usize = 1 << 21;
+/// Capacity of [`Stacks::threads`].
+pub const MAX_THREADS: usize = 1 << 10;
+/// Classes of request sizes: see [`size_class`].
+pub const SIZE_CLASSES: usize = 20;
+/// Classes of lifetimes: see [`lifetime_class`].
+pub const LIFETIME_CLASSES: usize = 16;
+/// Units of [`StacksHead::clock`] in which a block's birth is remembered.
+pub const BIRTH_SHIFT: u32 = 10;
+/// How many of its last allocations a thread remembers at most.
+pub const MOST_RECENT: u32 = 16;
+
+/// [`Path::domain`]: `PyObject_Malloc`.
+pub const DOMAIN_OBJECT: u32 = 0;
+/// [`Path::domain`]: `PyMem_Malloc`.
+pub const DOMAIN_MEM: u32 = 1;
+/// [`Path::domain`]: `PyMem_RawMalloc`.
+pub const DOMAIN_RAW: u32 = 2;
+/// [`Path::domain`]: `malloc` and its family, called by anybody else.
+pub const DOMAIN_MALLOC: u32 = 3;
+/// [`Path::domain`]: `mmap`.
+pub const DOMAIN_MMAP: u32 = 4;
+
+/// Class of a request of `n` bytes: class `i` holds up to `16 << i` bytes, the last all above.
+#[inline(always)]
+pub const fn size_class(n: usize) -> usize {
+    let above = (n.saturating_sub(1) >> 4) as u64;
+    let class = (u64::BITS - above.leading_zeros()) as usize;
+    if class < SIZE_CLASSES {
+        class
+    } else {
+        SIZE_CLASSES - 1
+    }
+}
+
+/// Class of a lifetime in units of 1 KiB allocated meanwhile: class `i` is below `4^i` units, the
+/// last holds all above.
+#[inline(always)]
+pub const fn lifetime_class(units: u32) -> usize {
+    let class = (u32::BITS - units.leading_zeros()).div_ceil(2) as usize;
+    if class < LIFETIME_CLASSES {
+        class
+    } else {
+        LIFETIME_CLASSES - 1
+    }
+}
+
+/// One call path on one thread in one domain: what belongs to the [`super::Tag`] of the same
+/// index, which counts its bytes.
+#[repr(C, align(256))]
+#[derive(Debug)]
+pub struct Path {
+    /// Index into [`Stacks::nodes`]: the innermost frame; 0: no code was known to run.
+    pub node: AtomicU32,
+    /// Index into [`Stacks::threads`].
+    pub thread: AtomicU32,
+    /// `DOMAIN_*`.
+    pub domain: AtomicU32,
+    /// [`StacksHead::peak_state`] when `at_peak` was saved.
+    pub peak_state: AtomicU32,
+    /// [`StacksHead::rss_epoch`] when `at_rss_peak` was saved.
+    pub rss_epoch: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
+    /// Number of allocations.
+    pub blocks: AtomicU64,
+    /// Number of blocks given back by threads that held the GIL.
+    pub blocks_freed: AtomicU64,
+    /// Number of blocks given back by other threads.
+    pub blocks_freed_native: AtomicU64,
+    /// Number of blocks in use when the process was forked.
+    pub inherited_blocks: AtomicU64,
+    /// In use at the peak, if it has changed since: bytes, blocks.
+    pub at_peak: [AtomicU64; 2],
+    /// In use where RSS was highest, if it has changed since: bytes, blocks.
+    pub at_rss_peak: [AtomicU64; 2],
+    /// Temporary: bytes, blocks.
+    pub temporary: [AtomicU64; 2],
+    /// Number of allocations by [`size_class`]; stay at the largest number.
+    pub sizes: [AtomicU32; SIZE_CLASSES],
+    /// Number of blocks given back by [`lifetime_class`]; stay at the largest number.
+    pub lifetimes: [AtomicU32; LIFETIME_CLASSES],
+}
+
+/// A line that was called from its parent's line.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Node {
+    /// Index into [`Stacks::nodes`]; 0: called by nobody. Less than the node's own index.
+    pub parent: AtomicU32,
+    /// Index into [`super::Region::sites`].
+    pub site: AtomicU32,
+}
+
+/// A thread.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Thread {
+    /// Name; empty: unknown.
+    pub name: Text,
+    /// Kernel's thread id.
+    pub tid: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
+}
+
+/// Counters of a process's call paths.
+#[repr(C)]
+#[derive(Debug)]
+pub struct StacksHead {
+    /// Even: the process has as much in use as never before; paths say what they have now. Odd:
+    /// that moment is over; a path whose [`Path::peak_state`] is equal has saved what it had then,
+    /// any other hasn't changed since.
+    pub peak_state: AtomicU32,
+    /// Counts up at each highest RSS; the same for [`Path::rss_epoch`].
+    pub rss_epoch: AtomicU32,
+    /// Entries used.
+    pub nodes: AtomicU32,
+    /// Entries used.
+    pub threads: AtomicU32,
+    /// Most bytes in use so far.
+    pub peak: AtomicI64,
+    /// Highest RSS seen so far, the profiler's own part included.
+    pub rss_peak: AtomicI64,
+    /// Bytes allocated so far by threads that held the GIL.
+    pub clock: AtomicU64,
+    /// Bytes allocated so far by other threads.
+    pub clock_native: AtomicU64,
+}
+
+/// See the module.
+#[repr(C, align(4096))]
+#[derive(Debug)]
+pub struct Stacks {
+    /// Counters and table sizes.
+    pub head: StacksHead,
+    /// Threads; entry 0 stands for all that found no room.
+    pub threads: [Thread; MAX_THREADS],
+    /// Call paths as a tree.
+    pub nodes: [Node; MAX_NODES],
+    /// What each tag counts.
+    pub paths: [Path; MAX_TAGS],
+}
+
+const _: () = assert!(core::mem::size_of::<Path>() == 256);
+const _: () = assert!(core::mem::size_of::<Stacks>() <= STACKS_ROOM);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_of_sizes() {
+        for (n, class) in [(0, 0), (1, 0), (16, 0), (17, 1), (32, 1), (33, 2), (512, 5)] {
+            assert_eq!(size_class(n), class, "{n}");
+        }
+        assert_eq!(size_class(16 << 18), 18);
+        assert_eq!(size_class((16 << 18) + 1), 19);
+        assert_eq!(size_class(usize::MAX), 19);
+    }
+
+    #[test]
+    fn classes_of_lifetimes() {
+        for (units, class) in [(0, 0), (1, 1), (3, 1), (4, 2), (15, 2), (16, 3), (u32::MAX, 15)] {
+            assert_eq!(lifetime_class(units), class, "{units}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! From the regions of a capture, which the agent writes, to a profile.
+
+use std::collections::HashMap;
+
+use strandline_capture::layout;
+use strandline_capture::read::{self, RawLedger, Regions, Tables};
+
+use crate::build::Builder;
+use crate::model::*;
+
+/// The profile of what a capture holds now, without timelines; of [`Meta`] only what the capture
+/// knows. With each process the index of its region, and for each of the region's tags the index
+/// of its path (`u32::MAX`: none).
+pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
+    let mut profile = Profile {
+        meta: Meta { temporary_distance: regions.temporary_distance, ..Meta::default() },
+        processes: Vec::new(),
+        doubts: regions.doubts.sentences(),
+    };
+    if regions.unrecorded > 0 {
+        profile.doubts.push(format!("{} processes found no room", regions.unrecorded));
+    }
+    let mut indexes = Vec::new();
+    for (index, tables) in &regions.tables {
+        let Some(stacks) = &tables.stacks else { continue };
+        let (process, paths) = process(tables, stacks);
+        if process.totals.overflowed > 0 {
+            profile.doubts.push(format!(
+                "process {}: {} allocations found no room in a table; they are under \"unknown\"",
+                process.pid, process.totals.overflowed
+            ));
+        }
+        profile.processes.push(process);
+        indexes.push((*index, paths));
+    }
+    (profile, indexes)
+}
+
+fn process(tables: &Tables, stacks: &read::Stacks) -> (Process, Vec<u32>) {
+    let mut builder = Builder::new();
+    let frames: Vec<u32> =
+        tables.sites.iter().map(|site| frame(&mut builder, tables, site)).collect();
+    // Nodes with one frame under one parent become one: several sites can be one place.
+    let mut nodes = vec![0; stacks.nodes.len()];
+    for (i, node) in stacks.nodes.iter().enumerate().skip(1) {
+        let parent = nodes.get(node.parent as usize).copied().unwrap_or(0);
+        let frame = frames.get(node.site as usize).copied().unwrap_or(0);
+        if let Some(to) = nodes.get_mut(i) {
+            *to = if frame == 0 { parent } else { builder.node(parent, frame) };
+        }
+    }
+    let process = builder.process();
+    let h = &tables.head;
+    process.pid = h.pid;
+    process.parent_pid = h.parent_pid;
+    process.forked = h.forked != 0;
+    process.command = arguments(&h.command);
+    process.python = version(h.python);
+    process.started = h.started;
+    process.state = match h.state {
+        layout::STATE_EXITED => State::Exited,
+        layout::STATE_REPLACED => State::Replaced,
+        _ => State::Running,
+    };
+    process.threads.extend(stacks.threads.iter().skip(1).map(|t| Thread {
+        name: t.name.to_string(),
+        tid: t.tid,
+        allocations: 0,
+    }));
+    let index = paths(process, tables, stacks, &nodes);
+    for path in &process.paths {
+        if let Some(thread) = process.threads.get_mut(path.thread as usize) {
+            let inherited = path.inherited.blocks;
+            thread.allocations += path.allocated.blocks.saturating_sub(inherited);
+        }
+    }
+    process.totals = totals(h, stacks);
+    (builder.finish(), index)
+}
+
+/// Index of the frame for a site; 0: no code.
+fn frame(builder: &mut Builder, tables: &Tables, site: &read::Site) -> u32 {
+    let Some(code) = tables.codes.get(site.code as usize).filter(|_| site.code != 0) else {
+        return 0;
+    };
+    let (function, file) = (builder.string(&code.name), builder.string(&code.file));
+    builder.frame(Frame {
+        function,
+        file,
+        line: site.line,
+        first_line: code.first_line,
+        ..Frame::default()
+    })
+}
+
+fn arguments(command: &[u8]) -> Vec<String> {
+    let text = command.strip_suffix(&[0]).unwrap_or(command);
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let words = text.split(|b| *b == 0).take(read::MAX_COMMAND_ARGUMENTS);
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+fn version(number: u32) -> (u8, u8, u8) {
+    ((number >> 16) as u8, (number >> 8) as u8, number as u8)
+}
+
+fn domain(number: u32) -> Domain {
+    match number {
+        layout::DOMAIN_MEM => Domain::Mem,
+        layout::DOMAIN_RAW => Domain::Raw,
+        layout::DOMAIN_MALLOC => Domain::Malloc,
+        layout::DOMAIN_MMAP => Domain::Mmap,
+        _ => Domain::Object,
+    }
+}
+
+fn add_classes(to: &mut Vec<u32>, from: &[u32]) {
+    if to.len() < from.len() {
+        to.resize(from.len(), 0);
+    }
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = to.saturating_add(*from);
+    }
+}
+
+/// Fills in the paths; for each tag the index of its path.
+fn paths(process: &mut Process, tables: &Tables, stacks: &read::Stacks, nodes: &[u32]) -> Vec<u32> {
+    let mut known: HashMap<(u32, u32, Domain), usize> = HashMap::new();
+    let mut sums: Vec<[Signed; 2]> = Vec::new();
+    let mut index = vec![u32::MAX; tables.tags.len()];
+    for (i, (tag, record)) in tables.tags.iter().zip(&stacks.paths).enumerate().skip(1) {
+        let inherited = Amount {
+            bytes: u64::try_from(tag.inherited).unwrap_or(0),
+            blocks: record.inherited_blocks,
+        };
+        let allocated = Amount { bytes: tag.allocated, blocks: record.blocks }.plus(inherited);
+        let freed =
+            Amount { bytes: tag.freed.wrapping_add(tag.freed_native), blocks: record.blocks_freed };
+        let counted = allocated != Amount::default() || freed != Amount::default();
+        if i == layout::TAG_INDEX_PROFILER as usize || !counted {
+            continue;
+        }
+        let node = nodes.get(record.node as usize).copied().unwrap_or(0);
+        let key = (node, record.thread, domain(record.domain));
+        let at = *known.entry(key).or_insert_with(|| {
+            let (node, thread, domain) = key;
+            process.paths.push(Path { node, thread, domain, ..Path::default() });
+            sums.push(Default::default());
+            process.paths.len() - 1
+        });
+        if let Some(index) = index.get_mut(i) {
+            *index = at as u32;
+        }
+        let Some(path) = process.paths.get_mut(at) else { continue };
+        if let Some([at_peak, at_rss_peak]) = sums.get_mut(at) {
+            let now = [
+                allocated.bytes.wrapping_sub(freed.bytes),
+                allocated.blocks.wrapping_sub(freed.blocks),
+            ];
+            at_peak.add(record.at_peak.unwrap_or(now));
+            at_rss_peak.add(record.at_rss_peak.unwrap_or(now));
+        }
+        let [bytes, blocks] = record.temporary;
+        path.inherited = path.inherited.plus(inherited);
+        path.allocated = path.allocated.plus(allocated);
+        path.freed = path.freed.plus(freed);
+        path.temporary = path.temporary.plus(Amount { bytes, blocks });
+        add_classes(&mut path.sizes, &record.sizes);
+        add_classes(&mut path.lifetimes, &record.lifetimes);
+    }
+    for (path, [at_peak, at_rss_peak]) in process.paths.iter_mut().zip(&sums) {
+        path.at_peak = at_peak.amount();
+        path.at_rss_peak = at_rss_peak.amount();
+    }
+    index
+}
+
+/// A sum of amounts in use: a block can be freed under another tag of the same path than it was
+/// allocated under, so that one of both is negative.
+#[derive(Default)]
+struct Signed([i64; 2]);
+
+impl Signed {
+    fn add(&mut self, pair: [u64; 2]) {
+        for (sum, n) in self.0.iter_mut().zip(pair) {
+            *sum = sum.wrapping_add(n as i64);
+        }
+    }
+
+    fn amount(&self) -> Amount {
+        let [bytes, blocks] = self.0.map(positive);
+        Amount { bytes, blocks }
+    }
+}
+
+fn positive(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+fn totals(h: &read::Head, stacks: &read::Stacks) -> Totals {
+    let last: &RawLedger = match (h.exit.when, h.latest.when) {
+        (0, 0) => &h.start,
+        (0, _) => &h.latest,
+        _ => &h.exit,
+    };
+    Totals {
+        in_use: positive(h.in_use.saturating_add(h.in_use_native)),
+        peak: positive(stacks.peak),
+        rss: positive(last.rss - last.profiler),
+        rss_peak: positive(stacks.rss_peak.max(last.rss) - last.profiler),
+        stranded_arenas: positive(last.stranded_arenas),
+        stranded_heap: positive(last.stranded_heap),
+        overflowed: u64::from(h.overflowed),
+    }
+}

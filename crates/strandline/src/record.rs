@@ -1,0 +1,172 @@
+//! `run --stacks`: the profile of the run, kept in a file while the program runs.
+//!
+//! The agent counts in memory that this process shares, so that nothing is lost however the
+//! program ends. A thread of ours looks at it now and then for the timeline, and writes the file
+//! anew every few seconds, each time as a whole: a profile can be read while the program runs, and
+//! should this process be killed as well, the last one stays.
+
+mod place;
+mod timeline;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use strandline_capture::read;
+use strandline_profile::{Meta, Profile};
+
+use crate::cli::Program;
+use crate::error::Error;
+use crate::launch::Ended;
+use place::Place;
+use timeline::Timelines;
+
+/// Time between two profiles of a running program, at least.
+const OFTEN: Duration = Duration::from_secs(2);
+/// Writing takes at most this part of the time.
+const PART: u32 = 50;
+
+/// A place for the profile that was found good before the program started.
+pub struct Wanted {
+    place: Place,
+    /// What the file is named after, if it wasn't named.
+    program: Option<String>,
+}
+
+/// Where the profile of `program` is to go: to `output`, or to the usual name.
+pub fn place(output: Option<&Path>, force: bool, program: &Program) -> Result<Wanted, Error> {
+    if let Some(path) = output {
+        return Ok(Wanted { place: Place::prepare(path, force)?, program: None });
+    }
+    let name = match program {
+        Program::Script(name, _) | Program::Module(name, _) => name.to_string_lossy().into_owned(),
+        Program::Code(..) => "c".to_owned(),
+        Program::Command(name, _) => name.to_string_lossy().into_owned(),
+    };
+    // Any name does to find out whether the directory can be written to.
+    let place = Place::prepare(&place::usual_name(&name, std::process::id()), true)?;
+    Ok(Wanted { place: place.unforced(force), program: Some(name) })
+}
+
+impl Wanted {
+    /// The place, now that the program's process id is known.
+    pub fn place(self, pid: u32) -> Place {
+        match self.program {
+            Some(name) => self.place.named_for(&name, pid),
+            None => self.place,
+        }
+    }
+}
+
+/// A run that is being recorded.
+pub struct Recorder {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Recording>,
+}
+
+/// What a recorder's thread works on.
+struct Recording {
+    capture: File,
+    place: Place,
+    meta: Meta,
+    timelines: Timelines,
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_nanos() as u64)
+}
+
+impl Recorder {
+    /// Starts to record into `place` what `capture` holds.
+    /// `command`: program and arguments.
+    pub fn start(capture: &File, place: Place, command: Vec<String>) -> Result<Recorder, Error> {
+        let capture = capture.try_clone().map_err(Error::Thread)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let meta = Meta {
+            strandline: env!("CARGO_PKG_VERSION").to_owned(),
+            started: now(),
+            command,
+            ..Meta::default()
+        };
+        let mut recording = Recording { capture, place, meta, timelines: Timelines::default() };
+        let told = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("strandline-record".to_owned())
+            .spawn(move || {
+                recording.watch(&told);
+                recording
+            })
+            .map_err(Error::Thread)?;
+        Ok(Recorder { stop, thread })
+    }
+
+    /// The program has ended: writes the whole profile.
+    pub fn finish(self, ended: Ended) -> Result<Written, Error> {
+        self.stop.store(true, Relaxed);
+        self.thread.thread().unpark();
+        let Ok(mut recording) = self.thread.join() else { return Err(Error::RecorderDied) };
+        recording.meta.finished = true;
+        match ended {
+            Ended::Code(code) => recording.meta.exit_code = Some(code),
+            Ended::Signal(signal) => recording.meta.signal = Some(signal),
+        }
+        recording.write()
+    }
+}
+
+/// A profile that was written.
+pub struct Written {
+    /// Where.
+    pub path: PathBuf,
+    /// Size, bytes.
+    pub bytes: u64,
+}
+
+impl Written {
+    /// Says where the profile is and how it is read.
+    pub fn announce(&self) {
+        let path = self.path.display();
+        let size = self.bytes.div_ceil(1024);
+        eprintln!("strandline: the profile is in {path} ({size} KiB): strandline report {path}");
+    }
+}
+
+impl Recording {
+    fn watch(&mut self, stop: &AtomicBool) {
+        let (mut written, mut pause) = (Instant::now(), OFTEN);
+        while !stop.load(Relaxed) {
+            let wait = self.timelines.look(&self.capture);
+            if written.elapsed() >= pause {
+                let before = Instant::now();
+                // A full disk now may have room at the end; what is there stays.
+                let _ = self.write();
+                pause = OFTEN.max(before.elapsed() * PART);
+                written = Instant::now();
+            }
+            std::thread::park_timeout(wait);
+        }
+    }
+
+    fn profile(&self) -> Result<Profile, Error> {
+        let regions = read::regions(&self.capture)?;
+        let (mut profile, indexes) = strandline_profile::from_capture(&regions);
+        profile.meta = Meta {
+            written: now(),
+            temporary_distance: profile.meta.temporary_distance,
+            ..self.meta.clone()
+        };
+        for (process, (region, paths)) in profile.processes.iter_mut().zip(&indexes) {
+            process.timeline = self.timelines.of(*region, paths);
+        }
+        Ok(profile)
+    }
+
+    fn write(&mut self) -> Result<Written, Error> {
+        let profile = self.profile()?;
+        self.place.write(&profile)
+    }
+}
