@@ -94,9 +94,8 @@ impl<'a> Entries<'a> {
     ) -> Result<u32, FlameError> {
         let tid = if self.runs > 1 { 0 } else { tid };
         if self.runs > 1 {
-            let same = |t: &header::Thread| {
-                t.process == process && t.name == name && t.others == others
-            };
+            let same =
+                |t: &header::Thread| t.process == process && t.name == name && t.others == others;
             if let Some(at) = self.threads.iter().position(same) {
                 return index(at, "threads");
             }

@@ -8,13 +8,15 @@ use crate::entries::Source;
 /// Adds the timelines to the page's data. Times are microseconds since the process's start, each
 /// as its distance from the point before.
 pub fn write(sources: &[Source], to: &mut Columns) {
-    let points = || sources.iter().flat_map(|s| s.process.timeline.points.iter().map(move |p| (s, p)));
+    let points =
+        || sources.iter().flat_map(|s| s.process.timeline.points.iter().map(move |p| (s, p)));
     to.distances("point.time", points().map(|(_, p)| p.time / 1000));
     to.numbers("point.in_use", points().map(|(_, p)| p.in_use));
     to.numbers("point.rss", points().map(|(_, p)| p.rss));
     to.numbers("point.stranded", points().map(|(_, p)| p.stranded));
     to.numbers("point.top", points().map(|(_, p)| p.top.len() as u64));
-    let top = || points().flat_map(|(s, p)| p.top.iter().map(|&(path, bytes)| (entry(s, path), bytes)));
+    let top =
+        || points().flat_map(|(s, p)| p.top.iter().map(|&(path, bytes)| (entry(s, path), bytes)));
     to.numbers("top.entry", top().map(|(entry, _)| entry));
     to.numbers("top.bytes", top().map(|(_, bytes)| bytes));
     to.numbers("others.entry", sources.iter().map(|s| s.others_entry.into()));

@@ -70,6 +70,7 @@ impl Tree {
                 *slot = number;
             }
         }
+        // A path without frames stands for "unknown"; calls began at this tree's root.
         if let Some(root) = of.first_mut() {
             *root = UNKNOWN_NODE;
         }
@@ -77,8 +78,6 @@ impl Tree {
     }
 
     fn node(&mut self, parent: u32, frame: u32) -> Result<u32, FlameError> {
-        // A process's root stands for "unknown" among its paths, but calls begin at this root.
-        let parent = if parent == UNKNOWN_NODE { 0 } else { parent };
         if let Some(&known) = self.known.get(&(parent, frame)) {
             return Ok(known);
         }

@@ -57,17 +57,21 @@ export class BottomUp implements Tree {
   }
 
   total(node: Node): Sums {
+    return (node.sums ??= this.add(node));
+  }
+
+  /** Only the innermost frame asked for anything. */
+  own(node: Node): Sums {
+    return node.frame !== NO_FRAME && node.parent?.frame === NO_FRAME ? this.total(node) : this.store.sums(0, 0);
+  }
+
+  private add(node: Node): Sums {
     const sums = this.store.sums(0, 0);
     for (let i = node.lo; i < node.hi; i++) {
       const item = this.items[i]!;
       add(sums, this.store.sums(item, item + 1));
     }
     return sums;
-  }
-
-  /** Only the innermost frame asked for anything. */
-  own(node: Node): Sums {
-    return node.frame !== NO_FRAME && node.parent?.frame === NO_FRAME ? this.total(node) : this.store.sums(0, 0);
   }
 
   private callers(node: Node): Groups {

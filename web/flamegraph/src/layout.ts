@@ -9,6 +9,8 @@ export interface Box {
   node: Node | null;
   /** The caller's, for what was merged. */
   within: Node;
+  /** What its width stands for. */
+  value: number;
   x: number;
   width: number;
   row: number;
@@ -23,7 +25,7 @@ export interface Layout {
 /** Lays out `zoom` over the whole width with all its callers above it, at most `most` rows. */
 export function layout(tree: Tree, zoom: Node, width: number, most: number): Layout {
   const rows: Box[][] = [tree.root, ...zoom.path()].map((node, row) => [
-    { node, within: node, x: 0, width, row },
+    { node, within: node.parent ?? node, value: node.value, x: 0, width, row },
   ]);
   if (tree.root.value <= 0 || zoom.value <= 0) return { rows: [], more: false };
   const scale = width / zoom.value;
@@ -49,10 +51,12 @@ function below(tree: Tree, node: Node, x: number, scale: number, least: number, 
       continue;
     }
     const width = kid.value * scale;
-    into.push({ node: kid, within: node, x: at, width, row });
+    into.push({ node: kid, within: node, value: kid.value, x: at, width, row });
     at += width;
   }
-  if (rest * scale >= NARROWEST) into.push({ node: null, within: node, x: at, width: rest * scale, row });
+  if (rest * scale >= NARROWEST) {
+    into.push({ node: null, within: node, value: rest, x: at, width: rest * scale, row });
+  }
 }
 
 /** The box of a row at `x`. */

@@ -11,6 +11,8 @@ export class Node {
   /** Number and width of those that are not. */
   restCount = 0;
   restValue = 0;
+  /** What it sums to, once it was asked for. */
+  sums: Sums | null = null;
 
   constructor(
     readonly parent: Node | null,
@@ -36,7 +38,7 @@ export class Node {
 
   /** A word that tells it from its siblings. */
   get key(): string {
-    return this.thread >= 0 ? `t${this.thread}` : this.frame.toString(36);
+    return this.thread >= 0 ? `~${this.thread}` : this.frame.toString(36);
   }
 }
 

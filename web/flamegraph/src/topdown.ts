@@ -18,7 +18,7 @@ export class TopDown implements Tree {
   }
 
   total(node: Node): Sums {
-    return this.store.sums(node.lo, node.hi);
+    return (node.sums ??= this.store.sums(node.lo, node.hi));
   }
 
   own(node: Node): Sums {
