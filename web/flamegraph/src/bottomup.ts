@@ -28,7 +28,7 @@ export class BottomUp implements Tree {
     let count = 0;
     for (const { thread, lo, hi } of store.slices) {
       const start = count;
-      for (let i = lo; i < hi; i++) if (store.value(i, i + 1) > 0) items[count++] = i;
+      for (let i = lo; i < hi; i++) if (store.any(i)) items[count++] = i;
       this.threads.push({ thread, lo: start, hi: count, value: store.value(lo, hi) });
     }
     this.items = items.slice(0, count);

@@ -70,8 +70,9 @@ export class Colours {
     const code = hash(module(name, kind[frame]!));
     // Files of one package differ a little in lightness, packages in hue.
     const shade = (hash(name) >>> 8) % 7;
-    const saturation = kind[frame] === NATIVE ? 14 : 38 + ((code >>> 10) % 4) * 8;
-    const lightness = dark ? 25 + shade : 74 + shade;
+    const step = (code >>> 10) % 4;
+    const saturation = kind[frame] === NATIVE ? 14 : dark ? 28 + step * 6 : 38 + step * 8;
+    const lightness = dark ? 23 + shade : 74 + shade;
     return `hsl(${code % 360} ${saturation}% ${lightness}%)`;
   }
 

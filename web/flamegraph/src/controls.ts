@@ -75,10 +75,15 @@ export class Controls {
     element("title").textContent = header.title;
     const runs = header.runs.map((run, at) => {
       const which = header.diff ? (at === 0 ? "Before: " : "After: ") : "";
-      const when = run.started > 0 ? `, ${new Date(run.started).toISOString().slice(0, 16).replace("T", " ")} UTC` : "";
+      const when = run.started > 0 ? ` on ${new Date(run.started).toISOString().slice(0, 16).replace("T", " ")} UTC` : "";
       const open = run.finished ? "" : ", still running when this was written";
-      return `${which}${run.command || "unknown command"}${when}${open}`;
+      // The title says it already in most cases.
+      const command = run.command === header.title ? "Run" : run.command || "unknown command";
+      return `${which}${command}${when}${open}`;
     });
+    const { processes, threads } = header;
+    const count = processes.length === 1 ? "1 process" : `${processes.length} processes`;
+    runs.push(`${count}, ${threads.filter((t) => !t.others).length} threads`);
     element("about").textContent = runs.join("; ");
     const doubts = header.runs.flatMap((run) => run.doubts);
     element("doubts").hidden = doubts.length === 0;

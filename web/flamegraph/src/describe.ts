@@ -48,6 +48,7 @@ function within(node: Node, zoom: Node): boolean {
 }
 
 function amounts(amount: Amount): string {
+  if (amount.bytes === 0 && !amount.blocks) return "nothing";
   const bytes = amount.bytes < 104858 ? `${mib(amount.bytes)} (${whole(amount.bytes)} bytes)` : mib(amount.bytes);
   return amount.blocks === null ? bytes : `${bytes} in ${blocks(amount.blocks)}`;
 }

@@ -70,6 +70,9 @@ export class Names {
   /** What the widths stand for. */
   weight(state: State): string {
     if (state.interval) return "in use at the highest moment of the chosen interval";
-    return this.data.header.weights.find(([name]) => name === state.weight)![1];
+    const title = this.data.header.weights.find(([name]) => name === state.weight)![1];
+    // Their highest moments may be different ones.
+    const each = this.data.header.processes.length > 1 && /peak$/.test(state.weight);
+    return each ? `${title}, of each process its own` : title;
   }
 }

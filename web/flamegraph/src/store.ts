@@ -90,6 +90,12 @@ export class Store {
     return range(this.width, lo, hi);
   }
 
+  /** An entry has something to show, or to say. */
+  any(entry: number): boolean {
+    const has = (running: Column | null) => running !== null && range(running, entry, entry + 1) > 0;
+    return has(this.bytes) || has(this.blocks) || has(this.bytesBefore) || has(this.blocksBefore);
+  }
+
   /** First entry from `from` on (before `hi`) whose node is not before `node`: steps that double,
    * then halves, for it is close in most cases. */
   seek(node: number, from: number, hi: number): number {

@@ -144,7 +144,8 @@ fn path(dice: &mut Dice, node: u32, thread: u32, variant: u64) -> Path {
     let large = dice.roll(1000);
     let size = 48 + dice.roll(4000) + 400_000 * (1000 / (large + 1) / 100);
     let blocks = 1 + dice.roll(40);
-    let grown = if variant > 0 { [1, 1, 1, 3, 0][dice.roll(5) as usize] } else { 1 };
+    let change = [1, 1, 1, 1, 1, 1, 3, 0][dice.roll(8) as usize];
+    let grown = if variant > 0 { change } else { 1 };
     let at = |percent: u64| Amount {
         bytes: size * grown * percent / 100,
         blocks: blocks * grown * percent / 100,
