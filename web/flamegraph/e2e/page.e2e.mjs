@@ -226,6 +226,17 @@ test("a stack of 300 frames can be scrolled to its end", async () => {
   }
 });
 
+test("a click after scrolling zooms into what is under the pointer", async () => {
+  const { page, done } = await open("page");
+  await page.evaluate(() => (document.getElementById("graph").scrollTop = 160));
+  await page.waitForTimeout(100);
+  const box = (await boxes(page))[12][0];
+  await page.mouse.click(box.x, box.y);
+  assert.equal(await page.locator("#crumbs [aria-current]").textContent(), box.name);
+  assert.equal((await boxes(page))[12].length, 1);
+  await done();
+});
+
 test("names are text and nothing else", async () => {
   const { page, done } = await open("page", "#split=1");
   await page.click("#threads-summary");
@@ -239,7 +250,7 @@ test("dark and light: as the system, or as chosen", async () => {
   const { page, done } = await open("page", "", { colorScheme: "dark" });
   assert.equal(await theme(page), "dark");
   await page.emulateMedia({ colorScheme: "light" });
-  assert.equal(await theme(page), "light");
+  await page.waitForFunction(() => document.documentElement.dataset.theme === "light");
   await page.click("#theme");
   await page.click("#theme");
   assert.equal(await theme(page), "dark");

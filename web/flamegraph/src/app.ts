@@ -51,7 +51,6 @@ export class App {
     this.threads = new Threads(data, this.names, (threads) => this.change({ threads }));
     this.controls = new Controls(data.header, this);
     SYSTEM_DARK.addEventListener("change", () => this.show());
-    window.addEventListener("hashchange", () => this.goTo(location.hash));
     window.addEventListener("popstate", () => this.goTo(location.hash));
     this.show();
   }

@@ -93,7 +93,10 @@ export class Controls {
   private key(event: KeyboardEvent): void {
     if (event.ctrlKey || event.metaKey || event.altKey || this.help.open) return;
     const target = event.target as HTMLElement;
-    const done = target === this.search ? this.searchKey(event) : !typing(target) && this.plainKey(event);
+    let done = false;
+    if (target === this.search) done = this.searchKey(event);
+    else if (!typing(target)) done = this.plainKey(event);
+    else if (event.key === "Escape") done = this.leave();
     if (done) event.preventDefault();
   }
 

@@ -45,6 +45,8 @@ export class Graph {
     this.scroller.addEventListener("scroll", () => this.scrolled());
     this.scroller.addEventListener("pointermove", (event) => this.pointed(event));
     this.scroller.addEventListener("pointerleave", () => this.leave());
+    // Before the focus comes, which brings into sight what has it.
+    this.scroller.addEventListener("pointerdown", (event) => (this.focus = this.boxAt(event) ?? this.focus));
     this.scroller.addEventListener("click", (event) => this.clicked(event));
     this.scroller.addEventListener("focus", () => this.focusAt(this.focus ?? this.zoomBox));
     this.scroller.addEventListener("blur", () => this.tooltip.hide());

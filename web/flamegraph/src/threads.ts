@@ -22,7 +22,7 @@ export class Threads {
       const all = make("input", { type: "checkbox" });
       all.addEventListener("change", () => this.set((t) => (threads[t]!.process === process ? all.checked : null)));
       const only = make("button", { type: "button" }, "only this");
-      only.setAttribute("aria-label", `only ${names.process(process)}`);
+      only.setAttribute("aria-label", `only this: ${names.process(process)}`);
       only.addEventListener("click", () => this.set((t) => threads[t]!.process === process));
       const head = make("label", { class: "process" }, all, names.process(process));
       const rows = make("div", { class: "rows" });
@@ -30,9 +30,8 @@ export class Threads {
         if (thread.process === process && !thread.others && used[t]) rows.append(this.row(t, names));
       });
       this.processes.push(all);
-      const group = make("div", { role: "group", "aria-label": names.process(process) }, head);
-      if (processes.length > 1) group.append(only);
-      group.append(rows);
+      const group = make("div", { role: "group", "aria-label": names.process(process) }, head, rows);
+      if (processes.length > 1) group.prepend(only);
       this.list.append(group);
     });
     const everything = make("button", { type: "button" }, "all");
