@@ -28,8 +28,8 @@ impl Sources for NoSources {
     }
 }
 
-/// The files on this machine as they are now, each read once; only ordinary files of at most
-/// 8 MiB, and never more than 64 MiB of them kept.
+/// The files on this machine as they are now, each read once; only ordinary files of Python code
+/// of at most 8 MiB, and never more than 64 MiB of them kept.
 #[derive(Debug, Default)]
 pub struct Disk {
     cache: RefCell<Cache>,
@@ -85,9 +85,23 @@ fn read(file: &str) -> Option<Text> {
     let mut bytes = Vec::new();
     File::open(file).ok()?.take(LARGEST_FILE).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
+    if !is_code(file, &text) {
+        return None;
+    }
     let mut starts = vec![0];
     starts.extend(text.match_indices('\n').map(|(at, _)| at as u32 + 1));
     Some(Text { text, starts })
+}
+
+/// It is a file of Python code. A profile from elsewhere may name any file, and a page is passed
+/// on: lines of a file of secrets must not get into it.
+fn is_code(file: &str, text: &str) -> bool {
+    let ending = file.rsplit_once('.').map_or("", |(_, ending)| ending);
+    let script = || {
+        let first = text.lines().next().unwrap_or_default();
+        first.starts_with("#!") && first.contains("python")
+    };
+    matches!(ending, "py" | "pyw" | "pyx" | "pxd" | "pxi") || script()
 }
 
 fn cut(line: &str) -> String {
@@ -103,7 +117,7 @@ mod tests {
 
     #[test]
     fn lines_are_trimmed_cut_and_counted_from_one() {
-        let path = std::env::temp_dir().join(format!("strandline-flame-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("strandline-flame-{}.py", std::process::id()));
         std::fs::write(&path, format!("first\n\n   third = {}\nlast", "é".repeat(200))).unwrap();
         let file = path.to_str().unwrap();
         let disk = Disk::new();
@@ -118,6 +132,14 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         // Read once, then remembered.
         assert_eq!(disk.line(file, 1).as_deref(), Some("first"));
+    }
+
+    #[test]
+    fn only_files_of_code_are_shown() {
+        assert!(is_code("/srv/app.py", ""));
+        assert!(is_code("/usr/bin/tool", "#!/usr/bin/env python3\nimport x"));
+        assert!(!is_code("/etc/passwd", "root:x:0:0"));
+        assert!(!is_code("/home/me/run.sh", "#!/bin/sh\npython3"));
     }
 
     #[test]

@@ -64,8 +64,12 @@ export class App {
     hideOthers(this.state, this.data.header);
     this.show();
     const address = location.href.replace(/#.*$/, "") + (toHash(this.state, this.data.header) || "#");
-    if (part.zoom) history.pushState(null, "", address);
-    else history.replaceState(null, "", address);
+    try {
+      if (part.zoom) history.pushState(null, "", address);
+      else history.replaceState(null, "", address);
+    } catch {
+      // A page within another one may not change its address; all else works.
+    }
   }
 
   zoomTo(node: Node): void {
