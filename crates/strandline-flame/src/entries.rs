@@ -1,11 +1,12 @@
 //! The figures: one entry for each call path and thread, a column for each weight.
 
-use strandline_profile::{Amount, Path, Process, Profile, Weight};
+use strandline_profile::{Amount, Frame, Path, Process, Profile, Weight};
 
 use crate::columns::Columns;
 use crate::error::{index, FlameError};
 use crate::frames::Frames;
 use crate::header;
+use crate::moved::Moved;
 use crate::tree::{Ordered, Tree, OTHERS_NODE};
 
 /// One process of one run, with its numbers in the page's tables.
@@ -51,11 +52,13 @@ impl<'a> Entries<'a> {
             keys: Vec::new(),
             runs: runs.len(),
         };
+        let moved = Moved::new(runs);
         let all = || runs.iter().flat_map(|run| &run.processes);
         let start = all().map(|p| p.started).filter(|s| *s > 0).min().unwrap_or(0);
         for (run, profile) in runs.iter().enumerate() {
             for (at, process) in profile.processes.iter().enumerate() {
-                let nodes = tree.add(process, frames)?;
+                let line = |frame: &Frame| moved.line(run, process, frame);
+                let nodes = tree.add(process, frames, &line)?;
                 let number = if run == 0 { entries.processes.len() } else { at };
                 if number >= entries.processes.len() {
                     entries.processes.push(describe(process, start, runs.len() > 1));

@@ -46,8 +46,8 @@ impl Frames {
         }
     }
 
-    /// Index of a process's frame.
-    pub fn of(&mut self, process: &Process, frame: &Frame) -> Result<u32, FlameError> {
+    /// Index of a process's frame, on a line that may be another than its own.
+    pub fn of(&mut self, process: &Process, frame: &Frame, line: u32) -> Result<u32, FlameError> {
         let text = |at: u32| process.strings.get(at as usize).map_or("", String::as_str);
         let function = match (frame.kind, text(frame.function)) {
             (FrameKind::Native, "") => self.text(&format!("{:#x}", frame.address))?,
@@ -57,7 +57,7 @@ impl Frames {
             FrameKind::Python => KIND_PYTHON,
             FrameKind::Native => KIND_NATIVE,
         };
-        let place = Place { function, file: self.text(text(frame.file))?, line: frame.line, kind };
+        let place = Place { function, file: self.text(text(frame.file))?, line, kind };
         if let Some(&known) = self.known_places.get(&place) {
             return Ok(known);
         }

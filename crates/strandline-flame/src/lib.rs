@@ -15,6 +15,7 @@ mod entries;
 mod error;
 mod frames;
 mod header;
+mod moved;
 mod page;
 mod sources;
 mod timeline;
@@ -55,8 +56,9 @@ pub fn render(
 }
 
 /// Writes the page of what differs between two profiles. Call paths are the same if their
-/// functions, files and lines are, as texts and numbers; processes are matched by the order in
-/// which they started, and their threads by name.
+/// functions, files and lines are, as texts and numbers; lines are counted from where their
+/// function begins if that is known of both and no other function of the file has its name.
+/// Processes are matched by the order in which they started, and their threads by name.
 pub fn render_diff(
     before: &Profile,
     after: &Profile,

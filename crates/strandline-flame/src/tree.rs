@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use strandline_profile::Process;
+use strandline_profile::{Frame, Process};
 
 use crate::columns::Columns;
 use crate::error::{index, FlameError};
@@ -39,8 +39,13 @@ impl Tree {
     }
 
     /// Adds those nodes of a process that its paths need; for each of its nodes the one in this
-    /// tree (0: not needed).
-    pub fn add(&mut self, process: &Process, frames: &mut Frames) -> Result<Vec<u32>, FlameError> {
+    /// tree (0: not needed). `line` tells a frame's line.
+    pub fn add(
+        &mut self,
+        process: &Process,
+        frames: &mut Frames,
+        line: &dyn Fn(&Frame) -> u32,
+    ) -> Result<Vec<u32>, FlameError> {
         let mut needed = vec![false; process.nodes.len()];
         for path in &process.paths {
             let mut at = path.node as usize;
@@ -60,7 +65,8 @@ impl Tree {
                 Some(Some(known)) => *known,
                 Some(slot) => {
                     let frame = process.frames.get(node.frame as usize).copied();
-                    *slot.insert(frames.of(process, &frame.unwrap_or_default())?)
+                    let frame = frame.unwrap_or_default();
+                    *slot.insert(frames.of(process, &frame, line(&frame))?)
                 }
                 None => UNKNOWN,
             };
@@ -154,8 +160,8 @@ mod tests {
         builder.process().paths = vec![path(other), path(leaf), path(0)];
         let process = builder.finish();
         let (mut tree, mut frames) = (Tree::new(), Frames::new());
-        let of = tree.add(&process, &mut frames).unwrap();
-        let again = tree.add(&process, &mut frames).unwrap();
+        let of = tree.add(&process, &mut frames, &|f| f.line).unwrap();
+        let again = tree.add(&process, &mut frames, &|f| f.line).unwrap();
         assert_eq!(of, again, "the same paths of another process are the same nodes");
         assert_eq!(of[0], UNKNOWN_NODE);
         let ordered = tree.order();
