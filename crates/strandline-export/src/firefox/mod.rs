@@ -5,6 +5,7 @@
 //! load it.
 
 mod allocations;
+mod tables;
 mod time;
 
 use std::collections::HashMap;
@@ -16,15 +17,9 @@ use self::time::{milliseconds, Times};
 use crate::error::ExportError;
 use crate::json;
 use crate::names;
-use crate::tree::{Place, Tree};
 use crate::view::View;
 
 const VERSION: u32 = 55;
-/// Categories by index: name and colour. The grey one is that of what is not known.
-const CATEGORIES: [(&str, &str); 3] = [("Other", "grey"), ("Python", "blue"), ("Native", "orange")];
-const OTHER: u8 = 0;
-const PYTHON: u8 = 1;
-const NATIVE: u8 = 2;
 
 /// Writes all processes.
 pub fn write(
@@ -35,17 +30,18 @@ pub fn write(
     // A process may have started before the run did by its own clock.
     let origin = processes.iter().map(|p| p.started).fold(profile.meta.started, u64::min);
     write!(to, "{{\"meta\":{},\"libs\":[],\"threads\":[", meta(profile, processes, origin))?;
-    for (i, process) in processes.iter().enumerate() {
+    let pids = pids(processes);
+    for (i, (process, pid)) in processes.iter().zip(&pids).enumerate() {
         if i > 0 {
             to.write_all(b",")?;
         }
-        thread(profile, process, &Times::of(profile, process, origin), to)?;
+        thread(process, pid, &Times::of(profile, process, origin), to)?;
     }
     to.write_all(b"],\"pages\":[],\"profilerOverhead\":[],\"counters\":[")?;
     let mut first = true;
-    for (i, process) in processes.iter().enumerate() {
+    for (i, (process, pid)) in processes.iter().zip(&pids).enumerate() {
         let times = Times::of(profile, process, origin);
-        time::counters(process, &times, i, &mut first, to)?;
+        time::counters(process, pid, &times, i, &mut first, to)?;
     }
     to.write_all(b"]}\n")?;
     to.flush()?;
@@ -56,7 +52,7 @@ fn meta(profile: &Profile, processes: &[&Process], origin: u64) -> String {
     let category = |(name, color): &(&str, &str)| {
         format!("{{\"name\":\"{name}\",\"color\":\"{color}\",\"subcategories\":[\"Other\"]}}")
     };
-    let categories: Vec<String> = CATEGORIES.iter().map(category).collect();
+    let categories: Vec<String> = tables::CATEGORIES.iter().map(category).collect();
     let main = processes.first().map_or("", |p| names::program(&p.command));
     let selected: Vec<String> = (0..processes.len()).map(|i| i.to_string()).collect();
     format!(
@@ -76,20 +72,23 @@ fn meta(profile: &Profile, processes: &[&Process], origin: u64) -> String {
     )
 }
 
-fn thread(
-    profile: &Profile,
-    process: &Process,
-    times: &Times,
-    to: &mut dyn Write,
-) -> Result<(), ExportError> {
-    let view = View::of(process);
-    // The id makes processes with the same pid two: one that replaced itself by another program.
-    let position = profile.processes.iter().position(|p| std::ptr::eq(p, process)).unwrap_or(0);
-    let earlier = profile.processes.iter().take(position);
-    let pid = match earlier.filter(|p| p.pid == process.pid).count() {
-        0 => process.pid.to_string(),
-        n => format!("{}.{n}", process.pid),
+/// What processes are called: their ids, but one that has the id of another before it, because it
+/// took that one's place, gets a number as well.
+fn pids(processes: &[&Process]) -> Vec<String> {
+    let mut seen: HashMap<u32, u32> = HashMap::new();
+    let pid = |process: &&Process| {
+        let times = seen.entry(process.pid).or_default();
+        *times += 1;
+        match *times {
+            1 => process.pid.to_string(),
+            n => format!("{}.{n}", process.pid),
+        }
     };
+    processes.iter().map(pid).collect()
+}
+
+fn thread(process: &Process, pid: &str, times: &Times, to: &mut dyn Write) -> io::Result<()> {
+    let view = View::of(process);
     write!(
         to,
         "{{\"name\":\"All threads\",\"isMainThread\":true,\"processType\":\"default\",\
@@ -111,148 +110,6 @@ fn thread(
     )?;
     allocations::write(&view, times, to)?;
     to.write_all(b",")?;
-    tables(&view.tree, to)?;
-    to.write_all(b"}")?;
-    Ok(())
-}
-
-/// A file's or library's texts and functions, each once.
-#[derive(Default)]
-struct Names<'a> {
-    strings: Vec<&'a str>,
-    known: HashMap<&'a str, usize>,
-}
-
-impl<'a> Names<'a> {
-    fn string(&mut self, text: &'a str) -> usize {
-        let Names { strings, known } = self;
-        *known.entry(text).or_insert_with(|| {
-            strings.push(text);
-            strings.len() - 1
-        })
-    }
-}
-
-/// A function: what places of the same name, file and kind are in.
-struct Function {
-    name: usize,
-    file: Option<usize>,
-    resource: Option<usize>,
-    line: u32,
-}
-
-fn tables(tree: &Tree<'_>, to: &mut dyn Write) -> io::Result<()> {
-    let mut names = Names::default();
-    let mut libraries: HashMap<usize, usize> = HashMap::new();
-    let mut resources: Vec<usize> = Vec::new();
-    let mut known: HashMap<(usize, usize, bool, u32), usize> = HashMap::new();
-    let mut functions: Vec<Function> = Vec::new();
-    let mut function_of: Vec<usize> = Vec::with_capacity(tree.places.len());
-    for place in &tree.places {
-        let (name, file) = (names.string(&place.function), names.string(place.file));
-        let key = (name, file, place.native, place.first_line);
-        let function = *known.entry(key).or_insert_with(|| {
-            let library = || {
-                *libraries.entry(file).or_insert_with(|| {
-                    resources.push(file);
-                    resources.len() - 1
-                })
-            };
-            let has_file = !place.file.is_empty();
-            functions.push(Function {
-                name,
-                file: (has_file && !place.native).then_some(file),
-                resource: (has_file && place.native).then(library),
-                line: place.first_line,
-            });
-            functions.len() - 1
-        });
-        function_of.push(function);
-    }
-    stack_table(tree, to)?;
-    frame_table(tree, &function_of, to)?;
-    func_table(&functions, to)?;
-    resource_table(&resources, to)?;
-    to.write_all(
-        b"\"nativeSymbols\":{\"length\":0,\"libIndex\":[],\"address\":[],\"name\":[],\
-          \"functionSize\":[]},",
-    )?;
-    json::array(to, "stringArray", names.strings.iter().map(|s| json::text(s)))
-}
-
-fn stack_table(tree: &Tree<'_>, to: &mut dyn Write) -> io::Result<()> {
-    let nodes = tree.nodes.get(1..).unwrap_or_default();
-    write!(to, "\"stackTable\":{{\"length\":{},", nodes.len())?;
-    let prefix = |parent: u32| match parent.checked_sub(1) {
-        Some(stack) => stack.to_string(),
-        None => "null".into(),
-    };
-    json::array(to, "prefix", nodes.iter().map(|n| prefix(n.parent)))?;
-    to.write_all(b",")?;
-    json::array(to, "frame", nodes.iter().map(|n| n.place))?;
-    to.write_all(b"},")
-}
-
-fn category(place: &Place<'_>) -> u8 {
-    match (place.is_unknown(), place.native) {
-        (true, _) => OTHER,
-        (_, true) => NATIVE,
-        (_, false) => PYTHON,
-    }
-}
-
-fn frame_table(tree: &Tree<'_>, function_of: &[usize], to: &mut dyn Write) -> io::Result<()> {
-    let places = &tree.places;
-    let all = |value| std::iter::repeat_n(value, places.len());
-    write!(to, "\"frameTable\":{{\"length\":{},", places.len())?;
-    // Addresses mean something together with libraries' symbols only.
-    json::array(to, "address", all("-1"))?;
-    to.write_all(b",")?;
-    json::array(to, "category", places.iter().map(category))?;
-    to.write_all(b",")?;
-    json::array(to, "func", function_of)?;
-    to.write_all(b",")?;
-    json::array(to, "line", places.iter().map(|p| json::known(p.line)))?;
-    for (name, value) in [
-        ("inlineDepth", "0"),
-        ("subcategory", "0"),
-        ("nativeSymbol", "null"),
-        ("innerWindowID", "0"),
-        ("column", "null"),
-    ] {
-        to.write_all(b",")?;
-        json::array(to, name, all(value))?;
-    }
-    to.write_all(b"},")
-}
-
-fn func_table(functions: &[Function], to: &mut dyn Write) -> io::Result<()> {
-    let all = |value| std::iter::repeat_n(value, functions.len());
-    let index = |of: Option<usize>, none: &str| of.map_or(none.to_owned(), |i| i.to_string());
-    write!(to, "\"funcTable\":{{\"length\":{},", functions.len())?;
-    json::array(to, "name", functions.iter().map(|f| f.name))?;
-    to.write_all(b",")?;
-    json::array(to, "resource", functions.iter().map(|f| index(f.resource, "-1")))?;
-    to.write_all(b",")?;
-    json::array(to, "fileName", functions.iter().map(|f| index(f.file, "null")))?;
-    to.write_all(b",")?;
-    json::array(to, "lineNumber", functions.iter().map(|f| json::known(f.line)))?;
-    for (name, value) in [("isJS", "false"), ("relevantForJS", "false"), ("columnNumber", "null")] {
-        to.write_all(b",")?;
-        json::array(to, name, all(value))?;
-    }
-    to.write_all(b"},")
-}
-
-fn resource_table(resources: &[usize], to: &mut dyn Write) -> io::Result<()> {
-    /// The front end's number for a library.
-    const LIBRARY: &str = "1";
-    let all = |value| std::iter::repeat_n(value, resources.len());
-    write!(to, "\"resourceTable\":{{\"length\":{},", resources.len())?;
-    json::array(to, "name", resources)?;
-    for (name, value) in [("lib", "null"), ("host", "null"), ("type", LIBRARY)] {
-        to.write_all(b",")?;
-        json::array(to, name, all(value))?;
-    }
-    to.write_all(b"},")
+    tables::write(&view.tree, to)?;
+    to.write_all(b"}")
 }

@@ -55,35 +55,38 @@ pub fn milliseconds(nanoseconds: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Writes the counters of a process, whose thread is number `thread`; `first`: none was written
-/// yet.
+/// Writes the counters of a process, which is called `pid` and whose thread is number `thread`;
+/// `first`: none was written yet.
 pub fn counters(
     process: &Process,
+    pid: &str,
     times: &Times,
     thread: usize,
     first: &mut bool,
     to: &mut dyn Write,
 ) -> io::Result<()> {
     let points = &process.timeline.points;
-    let kinds: [(&str, &str, fn(&Point) -> u64); 3] = [
-        ("In use", "What the program had in use", |p| p.in_use),
-        ("Resident", "Resident memory (RSS)", |p| p.rss),
-        ("Stranded", "Resident, kept by an allocator, in no live block", |p| p.stranded),
+    let kinds: [(&str, &str, &str, fn(&Point) -> u64); 3] = [
+        ("In use", "blue", "What the program had in use", |p| p.in_use),
+        ("Resident", "orange", "Resident memory (RSS)", |p| p.rss),
+        ("Stranded", "red", "Kept by an allocator, in no live block", |p| p.stranded),
     ];
-    for (name, description, value) in kinds {
+    for (rank, (name, color, description, value)) in kinds.into_iter().enumerate() {
         if points.iter().all(|p| value(p) == 0) {
             continue;
         }
         if !std::mem::take(first) {
             to.write_all(b",")?;
         }
+        // Without `display`, which older front ends skip, all would be labelled "Memory".
         write!(
             to,
-            "{{\"name\":{},\"category\":\"Memory\",\"description\":{},\"pid\":\"{}\",\
-             \"mainThreadIndex\":{thread},\"samples\":{{\"length\":{},",
-            json::text(name),
-            json::text(description),
-            process.pid,
+            "{{\"name\":\"{name}\",\"category\":\"Memory\",\"description\":\"{description}\",\
+             \"color\":\"{color}\",\"display\":{{\"graphType\":\"line-accumulated\",\
+             \"unit\":\"bytes\",\"color\":\"{color}\",\"label\":\"{name}\",\
+             \"markerSchemaLocation\":\"timeline-memory\",\"sortWeight\":{}}},\
+             \"pid\":\"{pid}\",\"mainThreadIndex\":{thread},\"samples\":{{\"length\":{},",
+            20 + rank,
             points.len()
         )?;
         let time = points.iter().map(|p| milliseconds(times.start.saturating_add(p.time)));
