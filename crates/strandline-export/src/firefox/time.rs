@@ -55,6 +55,9 @@ pub fn milliseconds(nanoseconds: u64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// A figure of a point.
+type Figure = fn(&Point) -> u64;
+
 /// Writes the counters of a process, which is called `pid` and whose thread is number `thread`;
 /// `first`: none was written yet.
 pub fn counters(
@@ -66,7 +69,7 @@ pub fn counters(
     to: &mut dyn Write,
 ) -> io::Result<()> {
     let points = &process.timeline.points;
-    let kinds: [(&str, &str, &str, fn(&Point) -> u64); 3] = [
+    let kinds: [(&str, &str, &str, Figure); 3] = [
         ("In use", "blue", "What the program had in use", |p| p.in_use),
         ("Resident", "orange", "Resident memory (RSS)", |p| p.rss),
         ("Stranded", "red", "Kept by an allocator, in no live block", |p| p.stranded),
