@@ -73,13 +73,18 @@ fn main_process(paths: usize) -> Process {
         let parent = nodes[2];
         nodes.push(b.node(parent, frame));
     }
-    // Many paths: a tree as wide as a server's.
+    // Many paths: a tree as wide and deep as a server's, of 500 functions with 40 lines each.
+    let functions: Vec<(String, String)> = (0..500)
+        .map(|f| (format!("step_{f}"), format!("/srv/my app/handlers/part_{}.py", f % 61)))
+        .collect();
     for i in 0..paths {
-        let names: Vec<String> =
-            (0..8).map(|d| format!("step_{}", i / 7usize.pow(8 - d))).collect();
-        let file = format!("/srv/my app/handlers/part_{}.py", i % 61);
-        let deep = names.iter().map(|name| (name.as_str(), file.as_str(), 10 + (i % 90) as u32));
         let shared = (0..8).map(|d| ("dispatch", "/srv/my app/server.py", 100 + d));
+        let deep = (0..8).map(|d| {
+            let step = i / 7usize.pow(7 - d);
+            let (function, file) = &functions[step % functions.len()];
+            let line = 10 + (step / functions.len() % 40) as u32;
+            (function.as_str(), file.as_str(), line)
+        });
         nodes.push(b.python_path([module].into_iter().chain(shared).chain(deep)));
     }
     let library = b.string("/opt/numpy/_multiarray_umath.so");
