@@ -1,0 +1,142 @@
+//! Thousands of random chains of calls through C, C++ and Rust, compared with libgcc's unwinder.
+
+mod common;
+
+use common::truth;
+use std::cell::Cell;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Mutex;
+
+#[repr(C)]
+struct Chain {
+    table: *const Link,
+    leaf: unsafe extern "C" fn(*mut Chain),
+}
+type Link = unsafe extern "C" fn(*mut Chain, *const u16, i64) -> i64;
+
+/// Libraries with their functions: every set of flags in C and C++.
+const FLAGS: &[&[&str]] = &[
+    &["-O0"],
+    &["-O2"],
+    &["-O2", "-fomit-frame-pointer"],
+    &["-O2", "-fno-omit-frame-pointer"],
+    &["-O3", "-march=native", "-mavx"],
+    &["-Os", "-fno-omit-frame-pointer"],
+    &["-O1", "-fno-asynchronous-unwind-tables", "-funwind-tables"],
+    &["-O2", "-fcf-protection=full", "-Wl,-z,ibtplt"],
+    &["-O2", "-Wl,--no-eh-frame-hdr"],
+];
+
+unsafe fn next(c: *mut Chain, script: *const u16, left: i64) -> i64 {
+    // SAFETY: the script has `left` more elements, all of them indices into the table.
+    unsafe {
+        if left == 0 {
+            ((*c).leaf)(c);
+            return 1;
+        }
+        (*(*c).table.add(usize::from(*script)))(c, script.add(1), left - 1)
+    }
+}
+
+unsafe extern "C" fn rust_plain(c: *mut Chain, s: *const u16, n: i64) -> i64 {
+    // SAFETY: as for `next`.
+    unsafe { next(c, s, n) + 1 }
+}
+
+unsafe extern "C" fn rust_sort(c: *mut Chain, s: *const u16, n: i64) -> i64 {
+    let mut numbers = [4, 2, 7, 1, 9, 3, 8];
+    let mut done = false;
+    numbers.sort_by(|a, b| {
+        if !std::mem::replace(&mut done, true) {
+            // SAFETY: as for `next`.
+            unsafe { next(c, s, n) };
+        }
+        a.cmp(b)
+    });
+    numbers[0]
+}
+
+unsafe extern "C" fn rust_caught(c: *mut Chain, s: *const u16, n: i64) -> i64 {
+    // SAFETY: as for `next`.
+    let r = std::panic::catch_unwind(|| unsafe { next(c, s, n) });
+    r.map_or(0, |r| r + 1)
+}
+
+unsafe extern "C" fn rust_iterator(c: *mut Chain, s: *const u16, n: i64) -> i64 {
+    let text = format!("{n}");
+    // SAFETY: as for `next`.
+    (0..1).map(|_| unsafe { next(c, s, n) } + text.len() as i64).sum()
+}
+
+fn table() -> &'static [Link] {
+    static TABLE: Mutex<Option<&'static [Link]>> = Mutex::new(None);
+    let mut table = TABLE.lock().expect("no panic before");
+    if let Some(table) = *table {
+        return table;
+    }
+    let dir = common::directory("chains");
+    let mut links: Vec<Link> = vec![rust_plain, rust_sort, rust_caught, rust_iterator];
+    for (i, flags) in FLAGS.iter().enumerate() {
+        let other = dir.join(format!("libother{i}.so"));
+        common::compile("cc", flags, &["other.c"], &other, &[]);
+        for (compiler, source) in [("cc", "chain.c"), ("c++", "chain.cc")] {
+            let library = dir.join(format!("libchain{i}-{compiler}.so"));
+            let with: &[&std::path::Path] = if compiler == "cc" { &[&other] } else { &[] };
+            // An exception can't pass code without a header that libgcc could search.
+            if compiler == "c++" && flags.contains(&"-Wl,--no-eh-frame-hdr") {
+                continue;
+            }
+            common::compile(compiler, flags, &[source], &library, with);
+            let handle = common::load(&library);
+            let first = common::symbol(handle, "links").cast::<Link>();
+            let count = common::symbol(handle, "link_count").cast::<usize>();
+            // SAFETY: chain.c and chain.cc define them so.
+            links.extend_from_slice(unsafe { std::slice::from_raw_parts(first, *count) });
+        }
+    }
+    strandline_unwind::refresh();
+    *table.insert(links.leak())
+}
+
+thread_local! {
+    static FIRST_WRONG: Cell<bool> = const { Cell::new(true) };
+}
+
+unsafe extern "C" fn leaf(_: *mut Chain) {
+    if !truth::agree() && FIRST_WRONG.replace(false) {
+        eprintln!("{}", truth::describe());
+    }
+}
+
+fn random(seed: &mut u64) -> u64 {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    *seed
+}
+
+fn run(seed: u64, chains: usize, longest: u64) {
+    let table = table();
+    let mut chain = Chain { table: table.as_ptr(), leaf };
+    let mut seed = seed * 2 + 1;
+    for _ in 0..chains {
+        let length = random(&mut seed) % longest;
+        let script: Vec<u16> =
+            (0..length).map(|_| (random(&mut seed) % table.len() as u64) as u16).collect();
+        // SAFETY: as for `next`.
+        unsafe { next(&mut chain, script.as_ptr(), script.len() as i64) };
+    }
+}
+
+#[test]
+fn random_chains() {
+    let before = truth::CHAINS.load(Relaxed);
+    // One thread of control at a time: a signal's handler belongs to the whole process.
+    let threads = std::thread::Builder::new().stack_size(8 << 20);
+    threads.spawn(|| run(1, 6000, 24)).expect("a thread").join().expect("no panic");
+    let chains = truth::CHAINS.load(Relaxed) - before;
+    println!("{chains} chains, {} frames", truth::FRAMES.load(Relaxed));
+    assert!(chains >= 6000);
+    assert_eq!(truth::WRONG.load(Relaxed), 0, "of {chains}");
+    assert_eq!(truth::LOST.load(Relaxed), 0, "of {chains}");
+}
