@@ -277,10 +277,7 @@ mod tests {
         r.rules[RETURN] = Rule::Expression(&[0x77, 0xa8, 1]);
         assert_eq!(
             step(&r, FROM),
-            Step::Caller(
-                Few { pc: 0x10a8 + 1000, sp: 0x10a0 + 1000, fp: 0x1078 + 1000 },
-                true
-            )
+            Step::Caller(Few { pc: 0x10a8 + 1000, sp: 0x10a0 + 1000, fp: 0x1078 + 1000 }, true)
         );
         r.rules[RSP] = Rule::Expression(&[0x77, 0xa8, 1]);
         assert!(Compact::new(&r).needs_all());

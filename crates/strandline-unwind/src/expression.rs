@@ -101,9 +101,7 @@ fn operation(r: &mut Reader<'_>, stack: &mut Stack, context: &dyn Context) -> Op
         }
         // DW_OP_lit*, DW_OP_breg*, DW_OP_bregx
         0x30..=0x4f => u64::from(op - 0x30),
-        0x70..=0x8f => {
-            context.register(usize::from(op - 0x70))?.wrapping_add_signed(r.sleb()?)
-        }
+        0x70..=0x8f => context.register(usize::from(op - 0x70))?.wrapping_add_signed(r.sleb()?),
         0x92 => {
             let number = usize::try_from(r.uleb()?).ok()?;
             context.register(number)?.wrapping_add_signed(r.sleb()?)

@@ -69,7 +69,8 @@ impl<'a> Image<'a> {
             return None;
         }
         // SAFETY: they lie on the page of the header, as was just checked.
-        let headers = unsafe { core::slice::from_raw_parts(at as *const Elf64_Phdr, count.min(64)) };
+        let headers =
+            unsafe { core::slice::from_raw_parts(at as *const Elf64_Phdr, count.min(64)) };
         Some(Image { bias, headers })
     }
 

@@ -1,7 +1,7 @@
 //! The registers of a frame, and taking those of the running function.
 
-use crate::expression::{evaluate, Context};
 use crate::compact::{Few, Step};
+use crate::expression::{evaluate, Context};
 use crate::row::{Cfa, Row, Rule, RBP, REGISTERS, RETURN, RSP};
 
 /// Registers by their numbers in the System V ABI (figure 3.36): rax, rdx, rcx, rbx, rsi, rdi,
@@ -147,8 +147,7 @@ mod tests {
         r.set(RSP, 0x1000);
         r.set(3, 0x1800);
         r.set(10, 77);
-        let mut row =
-            Row { cfa: Cfa::Register(3, 0x20), rules: Default::default(), signal: true };
+        let mut row = Row { cfa: Cfa::Register(3, 0x20), rules: Default::default(), signal: true };
         row.rules[RETURN] = Rule::Offset(-8);
         row.rules[12] = Rule::Register(10);
         row.rules[13] = Rule::ValueOffset(8);

@@ -72,8 +72,14 @@ impl<'a> Row<'a> {
             rules: [Rule::Unspecified; REGISTERS],
             signal: entry.signal,
         };
-        let mut machine =
-            Machine { entry, location: entry.start, row: empty, initial: empty, saved: [empty; REMEMBERED], depth: 0 };
+        let mut machine = Machine {
+            entry,
+            location: entry.start,
+            row: empty,
+            initial: empty,
+            saved: [empty; REMEMBERED],
+            depth: 0,
+        };
         machine.run(entry.initial, u64::MAX)?;
         machine.initial = machine.row;
         machine.location = entry.start;

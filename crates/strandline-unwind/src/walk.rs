@@ -125,7 +125,12 @@ fn with_row<T>(frame: Frame, f: impl FnOnce(&Row<'_>) -> T) -> Option<T> {
 /// Goes `since` frames and one more from `start`, with all registers.
 #[cold]
 #[inline(never)]
-fn with_all(start: &Registers, interrupted: bool, since: u32, stack: StackReader) -> Step<Registers> {
+fn with_all(
+    start: &Registers,
+    interrupted: bool,
+    since: u32,
+    stack: StackReader,
+) -> Step<Registers> {
     let (mut at, mut interrupted) = (*start, interrupted);
     let read = |address| stack.word(address);
     for _ in 0..=since {

@@ -42,7 +42,11 @@ impl Trace {
 unsafe extern "C" fn collect(context: *mut c_void, trace: *mut c_void) -> c_int {
     // SAFETY: libgcc gives its context, and the pointer that it was given.
     let more = unsafe { (*trace.cast::<Trace>()).push(_Unwind_GetIP(context)) };
-    if more { 0 } else { 5 }
+    if more {
+        0
+    } else {
+        5
+    }
 }
 
 thread_local! {
