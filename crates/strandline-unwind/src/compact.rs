@@ -69,6 +69,43 @@ impl Compact {
         self.0 & KIND == NEEDS_ALL
     }
 
+    /// True for the rows that nearly all frames have: [`Compact::common_step`] runs them.
+    #[inline(always)]
+    pub fn is_common(self) -> bool {
+        self.0 & (KIND | CFA_MEMORY | RBP_RSP | RETURN_RSP | SIGNAL) == FRAME
+    }
+
+    /// Goes to the caller: its pc, sp and rbp. Only for common rows; the values are no structure,
+    /// which the compiler would keep in memory.
+    #[inline(always)]
+    pub fn common_step(
+        self,
+        sp: usize,
+        fp: usize,
+        read: impl Fn(usize) -> Option<usize>,
+    ) -> Option<(usize, usize, usize)> {
+        let base = if self.0 & CFA_RBP != 0 { fp } else { sp };
+        let cfa = base.wrapping_add_signed(self.cfa_offset());
+        let pc = read(cfa.wrapping_sub(WORD as usize))?;
+        let fp = if self.0 & RBP_CFA != 0 {
+            read(cfa.wrapping_add_signed(self.saved_rbp()))?
+        } else {
+            fp
+        };
+        // A stack grows downwards: a caller's frame is above.
+        (cfa > sp).then_some((pc, cfa, fp))
+    }
+
+    #[inline(always)]
+    fn cfa_offset(self) -> isize {
+        (self.0 as u32 as i32 >> 8) as isize
+    }
+
+    #[inline(always)]
+    fn saved_rbp(self) -> isize {
+        (self.0 >> 32) as i16 as isize * WORD as isize
+    }
+
     /// Squeezes a row.
     pub fn new(row: &Row<'_>) -> Compact {
         if row.rule(RETURN) == Rule::Undefined {
@@ -126,13 +163,11 @@ impl Compact {
         Some(Compact(bits))
     }
 
-    /// Goes to the caller. `read` gives the word at an address of the stack.
-    #[inline(always)]
+    /// Goes to the caller, whatever the row. `read` gives the word at an address of the stack.
     pub fn step(self, from: Few, read: impl Fn(usize) -> Option<usize>) -> Step<Few> {
         self.go(from, read).unwrap_or(Step::Lost)
     }
 
-    #[inline(always)]
     fn go(self, from: Few, read: impl Fn(usize) -> Option<usize>) -> Option<Step<Few>> {
         let bits = self.0;
         match bits & KIND {
@@ -141,7 +176,7 @@ impl Compact {
             _ => return None,
         }
         let base = if bits & CFA_RBP != 0 { from.fp } else { from.sp };
-        let mut cfa = base.wrapping_add_signed((bits as u32 as i32 >> 8) as isize);
+        let mut cfa = base.wrapping_add_signed(self.cfa_offset());
         if bits & CFA_MEMORY != 0 {
             cfa = read(cfa)?.wrapping_add_signed((bits as i64 >> 56) as isize);
         }
@@ -153,7 +188,7 @@ impl Compact {
                     RBP_RSP => from.sp,
                     _ => from.fp,
                 };
-                read(base.wrapping_add_signed((bits >> 32) as i16 as isize * WORD as isize))?
+                read(base.wrapping_add_signed(self.saved_rbp()))?
             }
         };
         let at = if bits & RETURN_RSP != 0 {
@@ -230,7 +265,15 @@ mod tests {
 
     fn step(row: &Row<'_>, from: Few) -> Step<Few> {
         // A stack whose words are their own addresses plus 1000.
-        Compact::new(row).step(from, |a| (a < 0x9000).then_some(a + 1000))
+        let read = |a| (a < 0x9000).then(|| a + 1000);
+        let row = Compact::new(row);
+        let step = row.step(from, read);
+        if row.is_common() {
+            let common = row.common_step(from.sp, from.fp, read);
+            let common = common.map(|(pc, sp, fp)| Step::Caller(Few { pc, sp, fp }, false));
+            assert_eq!(common.unwrap_or(Step::Lost), step);
+        }
+        step
     }
 
     const FROM: Few = Few { pc: 1, sp: 0x1000, fp: 0x2000 };

@@ -45,6 +45,12 @@ pub use registers::Registers;
 pub use stack::{StackBounds, StackCache};
 pub use walk::{capture, capture_from, End, Frame};
 
+/// Makes all rules be forgotten, as the unloading of a library does: for measurements and tests.
+#[doc(hidden)]
+pub fn forget() {
+    cache::next_epoch();
+}
+
 /// Does without glibc's `_dl_find_object` from now on, as on a system that lacks it: for tests.
 #[doc(hidden)]
 pub fn without_find_object() {

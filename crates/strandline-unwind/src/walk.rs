@@ -54,51 +54,87 @@ pub fn capture_from(
     bounds: StackBounds,
     mut visit: impl FnMut(Frame) -> bool,
 ) -> End {
-    let mut at = start.few();
-    let Some(stack) = bounds.reader(at.sp) else { return End::Lost };
+    // Plain variables, so that they stay in registers.
+    let Few { mut pc, mut sp, mut fp } = start.few();
+    let Some(stack) = bounds.reader(sp) else { return End::Lost };
     let epoch = cache::epoch();
     let mut interrupted = true;
-    // Registers that are fully known, and the number of frames from there.
-    let (mut anchor, mut since, mut anchor_interrupted) = (*start, 0u32, true);
+    let mut walk = Walk { stack, anchor: *start, interrupted, at: 0 };
+    let mut visited = 0u32;
     loop {
-        let frame = Frame { pc: at.pc, interrupted };
+        let frame = Frame { pc, interrupted };
         if !visit(frame) {
             return End::Stopped;
         }
+        visited = visited.wrapping_add(1);
         let key = Key::new(frame.instruction(), interrupted, epoch);
-        let mut row = cache::get(key);
-        if row == Compact::NONE {
-            row = learn(frame, key);
-        }
-        let step = if row.needs_all() {
-            match with_all(&anchor, anchor_interrupted, since, stack) {
-                Step::Caller(registers, interrupted) => {
-                    (anchor, since, anchor_interrupted) = (registers, 0, interrupted);
-                    Step::Caller(registers.few(), interrupted)
-                }
-                Step::Outermost => Step::Outermost,
-                Step::Lost => Step::Lost,
+        let row = cache::get(key);
+        if row.is_common() {
+            match row.common_step(sp, fp, |address| stack.word(address)) {
+                Some(caller) => (pc, sp, fp) = caller,
+                None => return End::Lost,
             }
-        } else if row == Compact::NONE {
-            since += 1;
-            by_frame_pointer(at, stack)
+            interrupted = false;
         } else {
-            since += 1;
-            row.step(at, |address| stack.word(address))
-        };
-        match step {
-            Step::Caller(caller, was_interrupted) if caller.pc != 0 => {
-                (at, interrupted) = (caller, was_interrupted);
+            match walk.uncommon(row, key, frame, Few { pc, sp, fp }, visited) {
+                Step::Caller(caller, was_interrupted) => {
+                    (pc, sp, fp) = (caller.pc, caller.sp, caller.fp);
+                    interrupted = was_interrupted;
+                }
+                Step::Outermost => return End::Outermost,
+                Step::Lost => return End::Lost,
             }
-            Step::Lost => return End::Lost,
-            _ => return End::Outermost,
+        }
+        if pc == 0 {
+            return End::Outermost;
+        }
+    }
+}
+
+/// What only steps need that aren't the common ones.
+struct Walk {
+    stack: StackReader,
+    /// The last registers that are all known.
+    anchor: Registers,
+    /// Their frame was interrupted.
+    interrupted: bool,
+    /// Number of frames below theirs.
+    at: u32,
+}
+
+impl Walk {
+    /// A step by a row that isn't a common one, or that nobody has seen yet. `visited` is the
+    /// number of frames up to `at`.
+    #[cold]
+    #[inline(never)]
+    fn uncommon(
+        &mut self,
+        row: Compact,
+        key: Key,
+        frame: Frame,
+        at: Few,
+        visited: u32,
+    ) -> Step<Few> {
+        let row = if row == Compact::NONE { learn(frame, key) } else { row };
+        if row == Compact::NONE {
+            return by_frame_pointer(at, self.stack);
+        }
+        if !row.needs_all() {
+            return row.step(at, |address| self.stack.word(address));
+        }
+        let steps = visited.wrapping_sub(self.at);
+        match with_all(&self.anchor, self.interrupted, steps, self.stack) {
+            Step::Caller(registers, interrupted) => {
+                (self.anchor, self.interrupted, self.at) = (registers, interrupted, visited);
+                Step::Caller(registers.few(), interrupted)
+            }
+            Step::Outermost => Step::Outermost,
+            Step::Lost => Step::Lost,
         }
     }
 }
 
 /// Finds the row for a frame and remembers it; [`Compact::NONE`] if nobody wrote one.
-#[cold]
-#[inline(never)]
 fn learn(frame: Frame, key: Key) -> Compact {
     let compact = with_row(frame, Compact::new);
     match compact {
@@ -122,18 +158,16 @@ fn with_row<T>(frame: Frame, f: impl FnOnce(&Row<'_>) -> T) -> Option<T> {
     Row::at(&entry, address as u64).map(|row| f(&row))
 }
 
-/// Goes `since` frames and one more from `start`, with all registers.
-#[cold]
-#[inline(never)]
+/// Goes `steps` frames from `start`, with all registers.
 fn with_all(
     start: &Registers,
     interrupted: bool,
-    since: u32,
+    steps: u32,
     stack: StackReader,
 ) -> Step<Registers> {
     let (mut at, mut interrupted) = (*start, interrupted);
     let read = |address| stack.word(address);
-    for _ in 0..=since {
+    for _ in 0..steps {
         let frame = Frame { pc: at.get(RETURN), interrupted };
         let step = with_row(frame, |row| at.step(row, &read)).unwrap_or_else(|| {
             match by_frame_pointer(at.few(), stack) {
@@ -152,8 +186,6 @@ fn with_all(
 
 /// Code without rules (made at run time, or assembly): if rbp points into the stack above rsp,
 /// it is taken for a frame pointer (System V ABI, 3.2.2, figure 3.3).
-#[cold]
-#[inline(never)]
 fn by_frame_pointer(at: Few, stack: StackReader) -> Step<Few> {
     frame_pointer(at, stack).unwrap_or(Step::Lost)
 }
