@@ -110,7 +110,7 @@ fn random(seed: &mut u64) -> u64 {
     *seed
 }
 
-fn run(seed: u64, chains: usize, longest: u64) {
+fn run(seed: u64, chains: usize, longest: u64, leaf: unsafe extern "C" fn(*mut Chain)) {
     let table = table();
     let mut chain = Chain { table: table.as_ptr(), leaf };
     let mut seed = seed * 2 + 1;
@@ -123,15 +123,71 @@ fn run(seed: u64, chains: usize, longest: u64) {
     }
 }
 
+/// Signal handlers and timers belong to the whole process: one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn random_chains() {
     let before = truth::CHAINS.load(Relaxed);
     // One thread of control at a time: a signal's handler belongs to the whole process.
     let threads = std::thread::Builder::new().stack_size(8 << 20);
-    threads.spawn(|| run(1, 4000, 24)).expect("a thread").join().expect("no panic");
+    let _alone = ALONE.lock();
+    threads.spawn(|| run(1, 4000, 24, leaf)).expect("a thread").join().expect("no panic");
     let chains = truth::CHAINS.load(Relaxed) - before;
     println!("{chains} chains, {} frames", truth::FRAMES.load(Relaxed));
     assert!(chains >= 4000);
     assert_eq!(truth::WRONG.load(Relaxed), 0, "of {chains}");
     assert_eq!(truth::LOST.load(Relaxed), 0, "of {chains}");
+}
+
+unsafe extern "C" fn works(_: *mut Chain) {
+    let mut text = String::new();
+    for i in 0..50 {
+        text += &format!("{i} {:?} ", i as f64 * 0.7);
+    }
+    std::hint::black_box(text.split(' ').map(str::len).sum::<usize>());
+}
+
+extern "C" fn on_tick(_: libc::c_int) {
+    // SAFETY: saves and restores this thread's errno.
+    unsafe {
+        let errno = *libc::__errno_location();
+        leaf(std::ptr::null_mut());
+        *libc::__errno_location() = errno;
+    }
+}
+
+/// A timer's signal comes anywhere: in prologues, epilogues, linkage tables, the loader, malloc.
+#[test]
+fn interrupted_anywhere() {
+    let _alone = ALONE.lock();
+    let before = [&truth::CHAINS, &truth::WRONG, &truth::LOST].map(|c| c.load(Relaxed));
+    let set = |microseconds| {
+        let interval = libc::timeval { tv_sec: 0, tv_usec: microseconds };
+        let timer = libc::itimerval { it_interval: interval, it_value: interval };
+        // SAFETY: a timer of valid values.
+        unsafe { libc::setitimer(libc::ITIMER_PROF, &timer, std::ptr::null_mut()) };
+    };
+    table();
+    // SAFETY: a handler that is safe in a signal, as long as the leaf is no other test's.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_tick as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGPROF, &action, std::ptr::null_mut());
+    }
+    set(1000);
+    let start = std::time::Instant::now();
+    for seed in 2.. {
+        run(seed, 50, 24, works);
+        let ticks = truth::CHAINS.load(Relaxed) - before[0];
+        if ticks >= 500 || start.elapsed().as_secs() > 60 {
+            break;
+        }
+    }
+    set(0);
+    let now = [&truth::CHAINS, &truth::WRONG, &truth::LOST].map(|c| c.load(Relaxed));
+    println!("{} ticks", now[0] - before[0]);
+    assert!(now[0] - before[0] >= 50);
+    assert_eq!(now[1..], before[1..]);
 }
