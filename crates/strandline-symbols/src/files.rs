@@ -116,13 +116,12 @@ fn matches(file: &Path, path: &str, build_id: &[u8]) -> Result<(), Option<LookUp
 pub(crate) fn debug_file(build_id: &[u8], dirs: &[PathBuf]) -> Option<PathBuf> {
     let (first, rest) = build_id.split_first()?;
     let name = format!("{first:02x}/{}.debug", hex(rest));
-    let system = PathBuf::from(SYSTEM);
-    dirs.iter()
-        .chain([&system])
-        .flat_map(|dir| [dir.join(".build-id").join(&name), dir.join(&name)])
-        .find(|file| {
-            file.is_file() && read_build_id(file).is_ok_and(|id| id.as_deref() == Some(build_id))
-        })
+    let right = |file: &PathBuf| {
+        file.is_file() && read_build_id(file).is_ok_and(|id| id.as_deref() == Some(build_id))
+    };
+    let in_dir = |dir: &Path| [dir.join(".build-id").join(&name), dir.join(&name)];
+    let dirs = dirs.iter().map(PathBuf::as_path).chain([Path::new(SYSTEM)]);
+    dirs.flat_map(in_dir).find(right)
 }
 
 /// A file's bytes.

@@ -6,7 +6,7 @@ use addr2line::Loader;
 
 use crate::files::{self, Files, LookUpError};
 use crate::symbolizer::Symbol;
-use crate::table::{demangle, Table};
+use crate::table::{demangle, underscores, Table};
 
 /// Inlined functions that are told of one address, at most: deeper nesting is a broken file.
 const DEEPEST: usize = 256;
@@ -48,9 +48,15 @@ impl Library {
     /// The functions at an address, innermost first; empty: nothing is known.
     pub(crate) fn look_up(&self, address: u64) -> Vec<Symbol> {
         let mut symbols = self.by_lines(address).unwrap_or_default();
-        let named = self.tables.iter().find_map(|t| t.name(address)).map(demangle);
+        let named = self.tables.iter().filter_map(|t| t.name(address));
+        let named = named.min_by_key(|n| underscores(n)).map(demangle);
         match (symbols.last_mut(), named) {
-            (Some(outermost), Some(name)) if outermost.function.is_empty() => {
+            // DWARF has one name of a function, and libraries' internal ones at times:
+            // `__libc_malloc` for `malloc`.
+            (Some(outermost), Some(name))
+                if outermost.function.is_empty()
+                    || underscores(&name) < underscores(&outermost.function) =>
+            {
                 outermost.function = name;
             }
             (None, Some(function)) => {

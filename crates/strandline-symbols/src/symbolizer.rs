@@ -1,6 +1,6 @@
 //! Looking addresses up, remembering what was found.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -28,8 +28,8 @@ type Opened = Result<Library, Rc<LookUpError>>;
 /// Looks addresses of libraries up.
 pub struct Symbolizer {
     dirs: Vec<PathBuf>,
-    /// The libraries that were asked last, the very last one at the end, under path and build id.
-    libraries: Vec<((String, Vec<u8>), Opened)>,
+    /// The libraries that were asked last, the very last one first, under path and build id.
+    libraries: VecDeque<((String, Vec<u8>), Opened)>,
     known: HashMap<(String, Vec<u8>, u64), Vec<Symbol>>,
 }
 
@@ -37,7 +37,7 @@ impl Symbolizer {
     /// `dirs` are searched for libraries and debug files, before `/usr/lib/debug` and the
     /// libraries' own places.
     pub fn new(dirs: &[PathBuf]) -> Symbolizer {
-        Symbolizer { dirs: dirs.to_vec(), libraries: Vec::new(), known: HashMap::new() }
+        Symbolizer { dirs: dirs.to_vec(), libraries: VecDeque::new(), known: HashMap::new() }
     }
 
     /// The functions at `address` (in the library's own terms, inside the instruction: one below
@@ -66,18 +66,18 @@ impl Symbolizer {
 
     fn library(&mut self, path: &str, build_id: &[u8]) -> &Opened {
         let at = self.libraries.iter().position(|((p, b), _)| p == path && b == build_id);
-        let entry = match at {
-            Some(at) => self.libraries.remove(at),
+        let entry = match at.and_then(|at| self.libraries.remove(at)) {
+            Some(entry) => entry,
             None => {
                 if self.libraries.len() >= OPEN {
-                    self.libraries.remove(0);
+                    self.libraries.pop_back();
                 }
                 let library = Library::open(path, build_id, &self.dirs).map_err(Rc::new);
                 ((path.to_owned(), build_id.to_vec()), library)
             }
         };
-        let last = self.libraries.len();
-        self.libraries.push(entry);
-        &self.libraries[last].1
+        self.libraries.push_front(entry);
+        // One was put there just now.
+        &self.libraries[0].1
     }
 }

@@ -32,12 +32,14 @@ impl Table {
             .filter(|s| s.is_definition() && s.kind() == SymbolKind::Text && s.size() > 0)
             .filter_map(|s| {
                 let (start, end) = (s.address(), s.address().checked_add(s.size())?);
-                Some(Function { start, end, name: s.name().ok()?.to_owned() })
+                // `.symtab` may have versions after the name, as in `memcpy@@GLIBC_2.14`.
+                let name = s.name().ok()?.split('@').next()?.to_owned();
+                Some(Function { start, end, name })
             })
             .collect();
-        // Of several names for the same code the shortest without leading underscores is what
+        // Of several names for the same code the shortest with fewest leading underscores is what
         // people call it (`malloc`, not `__libc_malloc`).
-        let plain = |f: &Function| (f.name.starts_with('_'), f.name.len());
+        let plain = |f: &Function| (underscores(&f.name), f.name.len());
         functions.sort_by(|a, b| {
             (a.start, a.end, plain(a), &a.name).cmp(&(b.start, b.end, plain(b), &b.name))
         });
@@ -57,6 +59,11 @@ impl Table {
             .find(|f| address < f.end)
             .map(|f| f.name.as_str())
     }
+}
+
+/// Number of leading underscores: names with more of them are the more internal ones.
+pub(crate) fn underscores(name: &str) -> usize {
+    name.bytes().take_while(|&b| b == b'_').count()
 }
 
 /// A symbol's name as its language writes it.
