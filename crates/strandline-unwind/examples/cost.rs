@@ -43,7 +43,7 @@ fn deep(depth: usize, leaf: &dyn Fn()) -> usize {
         1 => deep(depth - 1, leaf) + 1,
         2 => deep(depth - 1, leaf) ^ 3,
         3 => deep(depth - 1, leaf) * 3,
-        _ => deep(depth - 1, leaf) - pad[1].min(0),
+        _ => deep(depth - 1, leaf) | pad[1],
     };
     below.wrapping_add(pad[0])
 }

@@ -90,7 +90,7 @@ fn table() -> &'static [Link] {
         }
     }
     strandline_unwind::refresh();
-    *table.insert(links.leak())
+    table.insert(links.leak())
 }
 
 thread_local! {
