@@ -115,6 +115,12 @@ pub fn refresh() {
     }
 }
 
+/// To be called in the child after `fork`: a thread that was in [`refresh`] isn't there any more,
+/// and nobody would get in.
+pub fn after_fork() {
+    BUSY.store(false, Release);
+}
+
 /// One walk over all that is loaded.
 struct Pass {
     number: u32,
