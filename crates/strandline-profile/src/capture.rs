@@ -128,17 +128,15 @@ fn add_classes(to: &mut Vec<u32>, from: &[u32]) {
 /// Fills in the paths; for each tag the index of its path.
 fn paths(process: &mut Process, tables: &Tables, stacks: &read::Stacks, nodes: &[u32]) -> Vec<u32> {
     let mut known: HashMap<(u32, u32, Domain), usize> = HashMap::new();
-    let mut sums: Vec<[Signed; 2]> = Vec::new();
+    let mut sums: Vec<[Signed; 3]> = Vec::new();
     let mut index = vec![u32::MAX; tables.tags.len()];
     for (i, (tag, record)) in tables.tags.iter().zip(&stacks.paths).enumerate().skip(1) {
-        let inherited = Amount {
-            bytes: u64::try_from(tag.inherited).unwrap_or(0),
-            blocks: record.inherited_blocks,
-        };
-        let allocated = Amount { bytes: tag.allocated, blocks: record.blocks }.plus(inherited);
+        let inherited = [tag.inherited as u64, record.inherited_blocks];
+        let allocated = Amount { bytes: tag.allocated, blocks: record.blocks };
         let freed =
             Amount { bytes: tag.freed.wrapping_add(tag.freed_native), blocks: record.blocks_freed };
-        let counted = allocated != Amount::default() || freed != Amount::default();
+        let nothing = Amount::default();
+        let counted = allocated != nothing || freed != nothing || inherited != [0; 2];
         if i == layout::TAG_INDEX_PROFILER as usize || !counted {
             continue;
         }
@@ -154,23 +152,26 @@ fn paths(process: &mut Process, tables: &Tables, stacks: &read::Stacks, nodes: &
             *index = at as u32;
         }
         let Some(path) = process.paths.get_mut(at) else { continue };
-        if let Some([at_peak, at_rss_peak]) = sums.get_mut(at) {
+        if let Some([had, at_peak, at_rss_peak]) = sums.get_mut(at) {
+            let [bytes, blocks] = inherited;
             let now = [
-                allocated.bytes.wrapping_sub(freed.bytes),
-                allocated.blocks.wrapping_sub(freed.blocks),
+                bytes.wrapping_add(allocated.bytes).wrapping_sub(freed.bytes),
+                blocks.wrapping_add(allocated.blocks).wrapping_sub(freed.blocks),
             ];
+            had.add(inherited);
             at_peak.add(record.at_peak.unwrap_or(now));
             at_rss_peak.add(record.at_rss_peak.unwrap_or(now));
         }
         let [bytes, blocks] = record.temporary;
-        path.inherited = path.inherited.plus(inherited);
         path.allocated = path.allocated.plus(allocated);
         path.freed = path.freed.plus(freed);
         path.temporary = path.temporary.plus(Amount { bytes, blocks });
         add_classes(&mut path.sizes, &record.sizes);
         add_classes(&mut path.lifetimes, &record.lifetimes);
     }
-    for (path, [at_peak, at_rss_peak]) in process.paths.iter_mut().zip(&sums) {
+    for (path, [had, at_peak, at_rss_peak]) in process.paths.iter_mut().zip(&sums) {
+        path.inherited = had.amount();
+        path.allocated = path.allocated.plus(path.inherited);
         path.at_peak = at_peak.amount();
         path.at_rss_peak = at_rss_peak.amount();
     }
