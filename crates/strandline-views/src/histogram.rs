@@ -45,11 +45,6 @@ impl Sizes {
         Sizes(counts.into_iter().enumerate().map(class).collect())
     }
 
-    /// Number of blocks.
-    pub fn blocks(&self) -> u64 {
-        self.0.iter().map(|c| c.blocks).sum()
-    }
-
     /// The class that at least `percent` of the blocks are in, or in one before it.
     pub(crate) fn quantile(&self, percent: u64) -> Option<SizeClass> {
         let i = quantile(self.0.iter().map(|c| c.blocks), percent)?;
@@ -64,11 +59,6 @@ impl Lifetimes {
         let counts = counts::<LIFETIME_CLASSES>(paths);
         let class = |(i, blocks)| LifetimeClass { below_bytes: lifetime_bound(i), blocks };
         Lifetimes(counts.into_iter().enumerate().map(class).collect())
-    }
-
-    /// Number of blocks.
-    pub fn blocks(&self) -> u64 {
-        self.0.iter().map(|c| c.blocks).sum()
     }
 
     /// As [`Sizes::quantile`].

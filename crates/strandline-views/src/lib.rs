@@ -30,7 +30,7 @@ mod tree;
 pub use diff::{Change, Diff, Status};
 pub use error::ViewError;
 pub use group::By;
-pub use histogram::{Lifetimes, Sizes};
+pub use histogram::{LifetimeClass, Lifetimes, SizeClass, Sizes};
 pub use lines::{Figures, FileLines, Ledger, LedgerLine};
 pub use merge::Merged;
 pub use place::{CallPath, Key, Place};

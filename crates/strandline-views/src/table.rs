@@ -102,8 +102,15 @@ impl<'m> Table<'m> {
         let (sums, keys): (Sums, Box<dyn Fn(u32) -> Key<'m> + 'm>) = match by {
             By::Path => {
                 let own = own(merged, weight, keep);
-                let total = Some(total(merged, &own));
-                (Sums { own, total }, Box::new(|node| Key::Path(merged.call_path(node))))
+                let mut total = total(merged, &own);
+                // The root stands for what no code is known for, not for all.
+                if let (Some(root), Some(&own)) = (total.first_mut(), own.first()) {
+                    *root = own;
+                }
+                (
+                    Sums { own, total: Some(total) },
+                    Box::new(|node| Key::Path(merged.call_path(node))),
+                )
             }
             By::Line | By::Function | By::File => {
                 let groups = Groups::new(merged, by);

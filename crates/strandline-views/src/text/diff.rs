@@ -9,7 +9,7 @@ use super::grid::Grid;
 use super::names::{callers, key};
 use super::run::facts;
 use super::table::sentence;
-use super::words::{count, mib, signed_count, signed_mib};
+use super::words::{count, counted, mib, signed_count, signed_mib};
 use super::{Look, HEADING, LESS, MORE};
 use crate::diff::{Change, Diff, Status};
 use crate::group::By;
@@ -23,7 +23,7 @@ pub fn render(diff: &Diff, look: &Look) -> String {
         let _ = writeln!(out, "{}", wrapped(&text, 0, look.width));
     }
     let title = format!(
-        "{}: {} → {}, {} in {} blocks",
+        "{}: {} → {}, {} and {} blocks",
         sentence(diff.figure.title()),
         mib(diff.before.bytes),
         mib(diff.after.bytes),
@@ -34,9 +34,10 @@ pub fn render(diff: &Diff, look: &Look) -> String {
     let c = diff.counts;
     let [new, gone, grew, shrank, same] =
         [c.new, c.gone, c.grew, c.shrank, c.unchanged].map(|n| count(n as u64));
-    let of = diff.group.title();
-    let text =
-        format!("Of the {of}, {grew} grew, {shrank} shrank, {new} are new, {gone} are gone, {same} have as much as before.");
+    let text = format!(
+        "{}: {grew} grew, {shrank} shrank, {new} new, {gone} gone, {same} as large as before.",
+        sentence(diff.group.title())
+    );
     let _ = writeln!(out, "{}", wrapped(&text, 0, look.width));
     if diff.rows.is_empty() {
         out.push_str("There is no difference to show.\n");
@@ -60,8 +61,9 @@ pub fn render(diff: &Diff, look: &Look) -> String {
     out.push_str(&grid.render());
     let all = c.new + c.gone + c.grew + c.shrank;
     if all > diff.rows.len() {
-        let left = count((all - diff.rows.len()) as u64);
-        let _ = writeln!(out, "\n{left} smaller differences are left out (--top 0 shows all).");
+        let left = (all - diff.rows.len()) as u64;
+        let left = counted(left, "smaller difference", "smaller differences");
+        let _ = writeln!(out, "\nLeft out: {left} (--top 0 shows all).");
     }
     if matches!(diff.group, By::Path | By::Line) && c.new > 0 && c.gone > 0 {
         let text = "If the source was edited in between, lines have moved and are new and gone at \

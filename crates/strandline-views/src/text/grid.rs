@@ -2,7 +2,7 @@
 
 use anstyle::Style;
 
-use super::words::{columns, fit, fit_end};
+use super::words::{columns, fit, fit_name};
 use super::{Look, FAINT, HEADING};
 
 const GAP: &str = "   ";
@@ -54,8 +54,7 @@ impl<'l> Grid<'l> {
         let widths = self.widths();
         let start = self.indent + widths.iter().map(|w| w + columns(GAP)).sum::<usize>();
         let room = self.look.width.saturating_sub(start).max(LEAST_NAME);
-        let longest = self.rows.iter().filter(|row| !row.note.is_empty());
-        let longest = longest.map(|row| columns(&row.name)).max().unwrap_or(0);
+        let longest = self.rows.iter().map(|row| columns(&row.name)).max().unwrap_or(0);
         // A note gets what the name leaves; a long name leaves it a third.
         let name_width = longest.min(room.saturating_sub(room / 3)).max(LEAST_NAME).min(room);
         let note_width = room.saturating_sub(name_width + columns(GAP));
@@ -72,9 +71,9 @@ impl<'l> Grid<'l> {
             let mut line = " ".repeat(self.indent);
             line.push_str(&self.look.paint(row.style, &figures));
             if row.note.is_empty() || note_width < LEAST_NOTE {
-                line.push_str(&fit_end(&row.name, room));
+                line.push_str(&fit_name(&row.name, room));
             } else {
-                let name = fit_end(&row.name, name_width);
+                let name = fit_name(&row.name, name_width);
                 line.push_str(&name);
                 line.push_str(&" ".repeat(name_width.saturating_sub(columns(&name))));
                 line.push_str(GAP);

@@ -5,12 +5,14 @@ use std::fmt::Write;
 use strandline_report::text::{printable, shown_path, wrapped};
 
 use super::run::{at_the_end, facts};
-use super::words::{columns, count, fit, mib};
+use super::words::{columns, count, fit};
 use super::{Look, FAINT, HEADING};
 use crate::lines::{Figures, FileLines, Ledger, LedgerLine};
 
 const GAP: &str = "   ";
 const LEAST_SOURCE: usize = 20;
+/// Bytes in the unit of all columns.
+const MIB: f64 = 1_048_576.0;
 
 /// Renders the ledger.
 pub fn render(ledger: &Ledger, look: &Look) -> String {
@@ -21,7 +23,7 @@ pub fn render(ledger: &Ledger, look: &Look) -> String {
     for file in &ledger.files {
         table(&mut out, look, file, at_the_end(ledger.run.as_ref()));
     }
-    let text = "\"With callees\": at the peak, allocated by the line and all that it called. All \
+    let text = "Amounts are MiB. \"With callees\": at the peak, allocated by the line and all that it called. All \
                 other columns are what the line itself asked for. Lines without either are left \
                 out.";
     let _ = writeln!(out, "{}", wrapped(text, 0, look.width));
@@ -40,7 +42,10 @@ fn cells(line: Option<&LedgerLine>, own: &Figures) -> [String; 7] {
         Some(_) => "?".to_owned(),
         None => "All".to_owned(),
     };
-    let bytes = |bytes: u64| if bytes == 0 { String::new() } else { mib(bytes) };
+    let bytes = |bytes: u64| match bytes {
+        0 => String::new(),
+        bytes => format!("{:.3}", bytes as f64 / MIB),
+    };
     [
         number,
         line.map_or_else(String::new, |line| bytes(line.total.at_peak.bytes)),
@@ -54,12 +59,16 @@ fn cells(line: Option<&LedgerLine>, own: &Figures) -> [String; 7] {
 
 fn table(out: &mut String, look: &Look, file: &FileLines, end: &str) {
     let heads = heads(end);
-    let mut rows: Vec<([String; 7], &str)> = file
-        .lines
-        .iter()
-        .map(|line| (cells(Some(line), &line.own), line.source.as_deref().unwrap_or("")))
-        .collect();
-    rows.push((cells(None, &file.own), ""));
+    let sources = file.lines.iter().filter_map(|line| line.source.as_deref());
+    let indent = |text: &str| text.len() - text.trim_start_matches(' ').len();
+    let indent = sources.filter(|text| !text.is_empty()).map(indent).min().unwrap_or(0);
+    let source = |line: &'_ LedgerLine| {
+        let text = line.source.as_deref().and_then(|text| text.get(indent..));
+        text.unwrap_or_default().to_owned()
+    };
+    let mut rows: Vec<([String; 7], String)> =
+        file.lines.iter().map(|line| (cells(Some(line), &line.own), source(line))).collect();
+    rows.push((cells(None, &file.own), String::new()));
     let mut widths = heads.each_ref().map(|head| columns(head));
     for (row, _) in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {

@@ -5,7 +5,7 @@ use std::path::Path;
 use strandline_profile::Domain;
 use strandline_report::text::{printable, shown_path};
 
-use super::words::{columns, fit_end};
+use super::words::{columns, fit_name};
 use super::Look;
 use crate::place::{Key, Place};
 
@@ -56,8 +56,33 @@ fn file(look: &Look, place: &Place) -> String {
     let name = Path::new(place.file).file_name().and_then(|name| name.to_str());
     match name.filter(|_| place.native) {
         Some(name) => printable(name),
-        None => shown_path(place.file, look.cwd.as_deref()),
+        None => short_path(&shown_path(place.file, look.cwd.as_deref())).to_owned(),
     }
+}
+
+/// Where a library's modules begin: what stands before is the same for all of them.
+const LIBRARIES: [&str; 3] = ["/site-packages/", "/dist-packages/", "/lib/python"];
+
+/// A library's file from the library on: `json/decoder.py`.
+fn short_path(path: &str) -> &str {
+    LIBRARIES
+        .iter()
+        .find_map(|start| {
+            let (_, rest) = path.rsplit_once(start)?;
+            // Behind /lib/python comes the version, as a rule.
+            if start.ends_with('/') {
+                Some(rest)
+            } else {
+                rest.split_once('/').map(|(_, rest)| rest)
+            }
+        })
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(path)
+}
+
+/// True if the file is a library's, not the program's own.
+pub(super) fn is_library(file: &str) -> bool {
+    LIBRARIES.iter().any(|start| file.contains(start))
 }
 
 /// Name of what a row stands for. A call path by its innermost place.
@@ -76,11 +101,12 @@ pub(super) fn key(look: &Look, key: &Key) -> String {
     }
 }
 
-/// `MainThread (thread 4711 of process 4711)`
+/// `loader (thread 4712 of 4711)`
 pub(super) fn thread(name: Option<&str>, tid: Option<u32>, pid: u32) -> String {
     let name = name.filter(|name| !name.is_empty()).map(printable);
     match (name, tid.filter(|&tid| tid != 0)) {
-        (Some(name), Some(tid)) => format!("{name} (thread {tid} of process {pid})"),
+        (Some(name), Some(tid)) if tid == pid => format!("{name} (process {pid})"),
+        (Some(name), Some(tid)) => format!("{name} (thread {tid} of {pid})"),
         (Some(name), None) => format!("{name} (process {pid})"),
         (None, Some(tid)) => format!("thread {tid} of process {pid}"),
         (None, None) => format!("threads that can't be told apart (process {pid})"),
@@ -105,7 +131,7 @@ pub(super) fn callers<'a>(
     places: impl Iterator<Item = Place<'a>>,
     width: usize,
 ) -> String {
-    let chain = chain(look, places.skip(1), " ← ", width.saturating_sub("called by ".len()));
+    let chain = outwards(look, places.skip(1), width.saturating_sub("called by ".len()));
     if chain.is_empty() {
         chain
     } else {
@@ -113,14 +139,8 @@ pub(super) fn callers<'a>(
     }
 }
 
-/// Calls in a line of `width` columns. One that calls itself is named once; if there is no room
-/// for all, the first ones and the last one are.
-pub(super) fn chain<'a>(
-    look: &Look,
-    places: impl Iterator<Item = Place<'a>>,
-    arrow: &str,
-    width: usize,
-) -> String {
+/// Names of calls; one that calls itself is named once, with the number of times.
+fn names<'a>(look: &Look, places: impl Iterator<Item = Place<'a>>) -> Vec<String> {
     let mut calls: Vec<(Place, usize)> = Vec::new();
     for place in places {
         match calls.last_mut() {
@@ -132,27 +152,63 @@ pub(super) fn chain<'a>(
         1 => call(look, place),
         times => format!("{} ×{times}", call(look, place)),
     };
-    let Some((last, before)) = calls.split_last() else { return String::new() };
-    let last = name(last);
+    calls.iter().map(name).collect()
+}
+
+const OUT: &str = " ← ";
+const IN: &str = " → ";
+
+/// Calls from the inside out in a line of `width` columns: the first ones, as they say most, and
+/// how many more there are.
+pub(super) fn outwards<'a>(
+    look: &Look,
+    places: impl Iterator<Item = Place<'a>>,
+    width: usize,
+) -> String {
+    let names = names(look, places);
     let mut out = String::new();
-    for (i, call) in before.iter().enumerate() {
-        let name = name(call);
-        let left = before.len() - i;
-        // Room is kept for the last one and for how many are left out.
-        let rest = match left {
-            1 => columns(&last),
-            _ => columns(&last) + columns(arrow) + 14,
-        };
-        if columns(&out) + columns(&name) + columns(arrow) + rest > width {
-            let word = if left == 1 { "call" } else { "calls" };
-            out.push_str(&format!("{left} {word}{arrow}"));
+    for (i, name) in names.iter().enumerate() {
+        let left = names.len() - i - 1;
+        let end = if left == 0 { String::new() } else { format!("{OUT}{left} more") };
+        let room = width.saturating_sub(columns(&out) + columns(&end));
+        if i == 0 {
+            out = fit_name(name, room);
+        } else if columns(OUT) + columns(name) <= room {
+            out.push_str(OUT);
+            out.push_str(name);
+        } else {
+            out.push_str(&format!("{OUT}{} more", left + 1));
             break;
         }
-        out.push_str(&name);
-        out.push_str(arrow);
+    }
+    out
+}
+
+/// Calls from the outside in, in a line of `width` columns: the first ones and the last one, and
+/// how many are between them.
+pub(super) fn inwards<'a>(
+    look: &Look,
+    places: impl Iterator<Item = Place<'a>>,
+    width: usize,
+) -> String {
+    let names = names(look, places);
+    let Some((last, before)) = names.split_last() else { return String::new() };
+    let mut out = String::new();
+    for (i, name) in before.iter().enumerate() {
+        let left = before.len() - i;
+        // Room is kept for the last one and for how many are left out.
+        let more = if left == 1 { 0 } else { columns("99 calls") + columns(IN) };
+        let needed = columns(&out) + columns(name) + columns(IN) + more + columns(last);
+        if needed > width {
+            let word = if left == 1 { "call" } else { "calls" };
+            out.push_str(&format!("{left} {word}{IN}"));
+            break;
+        }
+        out.push_str(name);
+        out.push_str(IN);
     }
     let room = width.saturating_sub(columns(&out)).max(1);
-    out.push_str(&fit_end(&last, room));
+    out.push_str(&fit_name(last, room));
     out
 }
 
@@ -178,18 +234,28 @@ mod tests {
     }
 
     #[test]
+    fn libraries_files_begin_with_the_library() {
+        assert_eq!(short_path("/usr/lib/python3.13/json/decoder.py"), "json/decoder.py");
+        assert_eq!(short_path("/v/lib/python3.13/site-packages/a/b.py"), "a/b.py");
+        assert_eq!(short_path("/srv/app.py"), "/srv/app.py");
+        assert_eq!(short_path("/lib/python"), "/lib/python");
+    }
+
+    #[test]
     fn a_chain_says_what_it_leaves_out() {
         let look = Look::default();
         let names: Vec<String> = (0..9).map(|i| format!("f{i}")).collect();
         let places = || names.iter().map(|name| place(name, "a.py", 1));
-        let short = chain(&look, places(), " → ", 60);
+        let short = inwards(&look, places(), 60);
         assert_eq!(short, "f0 (a.py:1) → f1 (a.py:1) → 6 calls → f8 (a.py:1)");
-        assert!(columns(&chain(&look, places(), " → ", 200)) > 60);
-        assert_eq!(chain(&look, places().take(0), " → ", 60), "");
+        assert_eq!(outwards(&look, places(), 36), "f0 (a.py:1) ← f1 (a.py:1) ← 7 more");
+        assert_eq!(outwards(&look, places().take(2), 36), "f0 (a.py:1) ← f1 (a.py:1)");
+        assert_eq!(inwards(&look, places().take(0), 60), "");
         let again = std::iter::repeat_n(place("f", "a.py", 1), 3);
-        assert_eq!(chain(&look, again, " → ", 60), "f (a.py:1) ×3");
+        assert_eq!(outwards(&look, again, 60), "f (a.py:1) ×3");
         for width in 1..100 {
-            assert!(columns(&chain(&look, places(), " → ", width)) <= width.max(24), "{width}");
+            let texts = [inwards(&look, places(), width), outwards(&look, places(), width)];
+            assert!(texts.iter().all(|text| columns(text) <= width.max(24)), "{width}: {texts:?}");
         }
     }
 }

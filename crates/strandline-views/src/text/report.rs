@@ -6,11 +6,11 @@ use anstyle::Style;
 use strandline_report::text::{command_line, wrapped};
 
 use super::grid::Grid;
-use super::names::{callers, line, thread, OUTSIDE};
+use super::names::{callers, is_library, line, thread, OUTSIDE};
 use super::run::{at_the_end, header};
-use super::words::{count, counted, limit, mib, percent};
+use super::words::{columns, count, counted, limit, mib, percent};
 use super::{Look, HEADING};
-use crate::histogram::{Lifetimes, Sizes};
+use crate::histogram::{LifetimeClass, Lifetimes, SizeClass, Sizes};
 use crate::place::Place;
 use crate::report::{PathRow, Report, Section};
 use crate::run::ProcessRow;
@@ -215,54 +215,76 @@ fn shape(look: &Look, sizes: &Sizes, lifetimes: &Lifetimes) -> String {
         let text = wrapped(&text, 0, look.width);
         let _ = write!(out, "\n{}\n{text}\n", look.paint(HEADING, title));
     };
-    let size = |percent| sizes.quantile(percent).and_then(|class| class.up_to_bytes);
-    if sizes.blocks() > 0 {
-        let words = |bound: Option<u64>| match bound {
+    if let (Some(half), Some(most)) = (sizes.quantile(50), sizes.quantile(99)) {
+        let words = |class: SizeClass| match class.up_to_bytes {
             Some(bytes) => format!("at most {}", limit(bytes)),
             None => "more than 4 MiB".to_owned(),
         };
-        let text = format!(
-            "Half of all allocations asked for {}, 99 of 100 for {}.",
-            words(size(50)),
-            words(size(99))
-        );
+        let text = match half == most {
+            true => format!("99 of 100 allocations asked for {}.", words(most)),
+            false => format!(
+                "Half of all allocations asked for {}, 99 of 100 for {}.",
+                words(half),
+                words(most)
+            ),
+        };
         sentence("Sizes", text);
     }
-    let life = |percent| lifetimes.quantile(percent).and_then(|class| class.below_bytes);
-    if lifetimes.blocks() > 0 {
-        let words = |bound: Option<u64>| match bound {
+    if let (Some(half), Some(most)) = (lifetimes.quantile(50), lifetimes.quantile(99)) {
+        let words = |class: LifetimeClass| match class.below_bytes {
             Some(bytes) => format!("less than {} were allocated", limit(bytes)),
             None => "more than 256 GiB were allocated".to_owned(),
         };
-        let text = format!(
-            "Half of the blocks that were freed lived while {}, 99 of 100 while {}.",
-            words(life(50)),
-            words(life(99))
-        );
+        let text = match half == most {
+            true => format!("99 of 100 freed blocks lived while {}.", words(most)),
+            false => format!(
+                "Half of the blocks that were freed lived while {}, 99 of 100 while {}.",
+                words(half),
+                words(most)
+            ),
+        };
         sentence("Lifetimes", text);
     }
     out
 }
 
+/// The program's own line on the largest call path that has one, the nearest to what allocates.
+fn own_file<'m>(report: &Report<'m>) -> Option<&'m str> {
+    let is_own = |place: &Place| {
+        let has_file = place.line != 0 && !place.native && !place.file.starts_with('<');
+        has_file && !is_library(place.file)
+    };
+    let mut paths = report.at_peak.paths.iter();
+    paths.find_map(|row| row.path.outwards().find(is_own)).map(|place| place.file)
+}
+
 fn hints(out: &mut String, look: &Look, report: &Report) {
-    let file = &look.file;
-    let has_file =
-        |place: &&Place| place.line != 0 && !place.native && !place.file.starts_with('<');
-    let top = report.at_peak.lines.iter().map(|row| &row.place).find(has_file);
+    let file = quoted(&look.file);
     let _ = write!(out, "\n{}\n", look.paint(HEADING, "What next"));
     let mut rows = vec![
         (format!("strandline tree {file}"), "who called whom, from the outside in"),
         (format!("strandline tree {file} --weight in-use --inverted"), "who holds what is left"),
+        (format!("strandline table {file} --sort total"), "lines with all that they call"),
         (format!("strandline stats {file}"), "sizes and lifetimes"),
     ];
-    if let Some(place) = top {
-        let name = strandline_report::text::shown_path(place.file, look.cwd.as_deref());
+    if let Some(own) = own_file(report) {
+        let name = strandline_report::text::shown_path(own, look.cwd.as_deref());
         let command = format!("strandline report {file} --lines {}", quoted(&name));
         rows.insert(0, (command, "that file, line by line"));
     }
-    let width = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0);
+    let width = rows.iter().map(|row| columns(&row.0)).max().unwrap_or(0);
+    let longest = rows.iter().map(|row| columns(row.1)).max().unwrap_or(0);
     for (command, text) in rows {
-        let _ = writeln!(out, "  {command:<width$}   {text}");
+        match width + longest + 5 <= look.width {
+            true => {
+                let space = " ".repeat(width - columns(&command));
+                let _ = writeln!(out, "  {command}{space}   {text}");
+            }
+            // A command that is cut off is none.
+            false => {
+                let _ = writeln!(out, "  {text}:\n    {command}");
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use strandline_report::text::wrapped;
 use super::grid::Grid;
 use super::names::{call, callers, domain, OUTSIDE};
 use super::run::{at_the_end, chosen, header};
-use super::words::{count, limit, mib, percent};
+use super::words::{count, counted, limit, mib, percent};
 use super::{Look, HEADING};
 use crate::lines::Figures;
 use crate::stats::{LargePath, Stats};
@@ -56,12 +56,12 @@ fn totals(out: &mut String, look: &Look, stats: &Stats, end: &str) {
     }
     out.push_str(&grid.render());
     let text = format!(
-        "{} call paths over {} lines of functions, at most {} calls deep; {} processes, {} threads",
+        "{} call paths over {} lines of functions, at most {} calls deep; {}, {}",
         count(stats.path_count as u64),
         count(stats.place_count as u64),
         count(stats.deepest as u64),
-        count(stats.processes.len() as u64),
-        count(stats.thread_count as u64),
+        counted(stats.processes.len() as u64, "process", "processes"),
+        counted(stats.thread_count as u64, "thread", "threads"),
     );
     let _ = writeln!(out, "{}", wrapped(&text, 2, look.width));
 }

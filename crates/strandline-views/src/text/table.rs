@@ -32,6 +32,7 @@ pub fn render(table: &Table, look: &Look) -> String {
         return out;
     }
     let shown = table.rows.len();
+    let with_callees = table.rows.iter().any(|row| row.total.is_some());
     let which = match table.row_count > shown {
         true => format!(
             "The top {shown} of {} {} (--top 0 shows all), by ",
@@ -41,12 +42,11 @@ pub fn render(table: &Table, look: &Look) -> String {
         false => format!("All {} {}, by ", count(shown as u64), table.group.title()),
     };
     let sorted = match table.sort {
-        "total" => "bytes with callees",
+        "total" if with_callees => "bytes with callees",
         "blocks" => "blocks",
         _ => "bytes of their own",
     };
     let _ = writeln!(out, "{which}{sorted}\n");
-    let with_callees = table.rows.iter().any(|row| row.total.is_some());
     let heads: &[&str] = match with_callees {
         true => &["Itself", "Share", "With callees", "Blocks", ""],
         false => &["Itself", "Share", "Blocks", ""],

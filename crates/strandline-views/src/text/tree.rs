@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use strandline_report::text::wrapped;
 
-use super::names::{chain, OUTSIDE};
+use super::names::{inwards, outwards, OUTSIDE};
 use super::run::facts;
 use super::table::sentence;
 use super::words::{columns, counted, mib, percent};
@@ -87,10 +87,8 @@ fn text(look: &Look, tree: &CallTree, row: &TreeRow, room: usize) -> String {
     match row.calls.is_empty() {
         true if row.depth == 0 => "all".to_owned(),
         true => OUTSIDE.to_owned(),
-        false => {
-            let arrow = if tree.inverted { " ← " } else { " → " };
-            chain(look, row.calls.iter().copied(), arrow, room)
-        }
+        false if tree.inverted => outwards(look, row.calls.iter().copied(), room),
+        false => inwards(look, row.calls.iter().copied(), room),
     }
 }
 

@@ -43,6 +43,16 @@ pub(super) fn fit_end(text: &str, width: usize) -> String {
     format!("…{}", text.get(from..).unwrap_or_default())
 }
 
+/// At most `width` columns of `function (file:line)`: the path is cut before the function is.
+pub(super) fn fit_name(name: &str, width: usize) -> String {
+    match name.split_once(" (") {
+        Some((function, at)) if columns(name) > width && columns(function) + 12 <= width => {
+            format!("{function} ({}", fit_end(at, width - columns(function) - 2))
+        }
+        _ => fit_end(name, width),
+    }
+}
+
 /// `1,234,567`
 pub(super) fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -147,6 +157,7 @@ mod tests {
         assert_eq!(fit("日本語", 4), "日…");
         assert_eq!(fit_end("abcdef", 4), "…def");
         assert_eq!(fit_end("日本語", 6), "日本語");
+        assert_eq!(fit_name("load (/srv/app/cache.py:42)", 20), "load (…/cache.py:42)");
         for width in 1..8 {
             assert!(columns(&fit("a日b本c語", width)) <= width);
             assert!(columns(&fit_end("a日b本c語", width)) <= width);
