@@ -63,7 +63,7 @@ fn rendered<T: Serialize>(
 /// Least columns that text is made for; in a narrower terminal it is wrapped.
 const NARROWEST: usize = 60;
 /// Columns where there is no terminal that says how many it has.
-const USUAL: usize = 110;
+const USUAL: usize = 120;
 
 /// How text for the file, or for stdout, is to look.
 fn look(profile: &Path, to: Option<&Path>) -> Look {

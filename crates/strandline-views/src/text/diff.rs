@@ -56,7 +56,7 @@ pub fn render(diff: &Diff, look: &Look) -> String {
             Key::Path(path) => callers(look, path.outwards(), room),
             _ => String::new(),
         };
-        grid.two_lines(figures(row), style(row), key(look, &row.key), below);
+        grid.with_calls(figures(row), style(row), key(look, &row.key), below);
     }
     out.push_str(&grid.render());
     let all = c.new + c.gone + c.grew + c.shrank;

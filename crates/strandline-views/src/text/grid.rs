@@ -2,6 +2,7 @@
 
 use anstyle::Style;
 
+use super::names::OUT;
 use super::words::{columns, fit, fit_name};
 use super::{Look, FAINT, HEADING};
 
@@ -24,7 +25,7 @@ struct GridRow {
     style: Style,
     name: String,
     note: String,
-    /// A line below, which was made to fit.
+    /// Text below the name: calls, which may take more than one line.
     below: String,
 }
 
@@ -40,8 +41,8 @@ impl<'l> Grid<'l> {
         self.rows.push(GridRow { figures, style, name, note, below });
     }
 
-    /// A row with its figures in a style and a line below the name.
-    pub fn two_lines(&mut self, figures: Vec<String>, style: Style, name: String, below: String) {
+    /// A row with its figures in a style and text below the name.
+    pub fn with_calls(&mut self, figures: Vec<String>, style: Style, name: String, below: String) {
         self.rows.push(GridRow { figures, style, name, note: String::new(), below });
     }
 
@@ -54,7 +55,13 @@ impl<'l> Grid<'l> {
         let widths = self.widths();
         let start = self.indent + widths.iter().map(|w| w + columns(GAP)).sum::<usize>();
         let room = self.look.width.saturating_sub(start).max(LEAST_NAME);
-        let longest = self.rows.iter().map(|row| columns(&row.name)).max().unwrap_or(0);
+        let longest = self
+            .rows
+            .iter()
+            .filter(|row| !row.note.is_empty())
+            .map(|row| columns(&row.name))
+            .max()
+            .unwrap_or(0);
         // A note gets what the name leaves; a long name leaves it a third.
         let name_width = longest.min(room.saturating_sub(room / 3)).max(LEAST_NAME).min(room);
         let note_width = room.saturating_sub(name_width + columns(GAP));
@@ -81,15 +88,15 @@ impl<'l> Grid<'l> {
             }
             out.push_str(line.trim_end());
             out.push('\n');
-            if !row.below.is_empty() {
-                let line = self.look.paint(FAINT, &fit(&row.below, room));
+            for line in wrapped(&row.below, room) {
+                let line = self.look.paint(FAINT, &line);
                 out.push_str(&format!("{}{line}\n", " ".repeat(start)));
             }
         }
         out
     }
 
-    /// Columns that the line below a name has, with such figures.
+    /// Columns that the text below a name has, with such figures.
     pub fn room_below(&self) -> usize {
         let start = self.indent + self.widths().iter().map(|w| w + columns(GAP)).sum::<usize>();
         self.look.width.saturating_sub(start).max(LEAST_NAME)
@@ -110,5 +117,34 @@ impl<'l> Grid<'l> {
             cells.chain(heads.get(i)).map(|cell| columns(cell)).max().unwrap_or(0)
         };
         (0..count).map(width).collect()
+    }
+}
+
+/// Calls in lines of `width` columns, none of which is cut in two.
+fn wrapped(calls: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for (i, call) in calls.split(OUT).filter(|call| !call.is_empty()).enumerate() {
+        let call = if i == 0 { call.to_owned() } else { format!("{} {call}", OUT.trim()) };
+        match lines.last_mut() {
+            Some(line) if columns(line) + 1 + columns(&call) <= width => {
+                line.push(' ');
+                line.push_str(&call);
+            }
+            _ => lines.push(fit_name(&call, width)),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_wrapped_between_calls() {
+        let calls = "called by f (a.py:1) ← g (b.py:2) ← 3 more";
+        assert_eq!(wrapped(calls, 60), [calls]);
+        assert_eq!(wrapped(calls, 36), ["called by f (a.py:1) ← g (b.py:2)", "← 3 more"]);
+        assert!(wrapped("", 36).is_empty());
     }
 }

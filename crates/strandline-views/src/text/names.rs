@@ -124,14 +124,18 @@ pub(super) fn domain(domain: Domain) -> &'static str {
     }
 }
 
-/// The callers in a line of `width` columns, the nearest first: `called by main (app.py:9) ← …`.
-/// Empty for a path without callers.
+/// Lines that callers may take.
+const CALLER_LINES: usize = 3;
+
+/// The callers, the nearest first, in some lines of `width` columns: `called by main (app.py:9) ←
+/// …`. Empty for a path without callers.
 pub(super) fn callers<'a>(
     look: &Look,
     places: impl Iterator<Item = Place<'a>>,
     width: usize,
 ) -> String {
-    let chain = outwards(look, places.skip(1), width.saturating_sub("called by ".len()));
+    let chain =
+        outwards(look, places.skip(1), (width * CALLER_LINES).saturating_sub("called by ".len()));
     if chain.is_empty() {
         chain
     } else {
@@ -155,7 +159,9 @@ fn names<'a>(look: &Look, places: impl Iterator<Item = Place<'a>>) -> Vec<String
     calls.iter().map(name).collect()
 }
 
-const OUT: &str = " ← ";
+/// Between a call and its caller.
+pub(super) const OUT: &str = " ← ";
+/// Between a call and what it calls.
 const IN: &str = " → ";
 
 /// Calls from the inside out in a line of `width` columns: the first ones, as they say most, and

@@ -151,7 +151,7 @@ fn paths(out: &mut String, look: &Look, section: &Section) {
         let name =
             places.next().map_or_else(|| OUTSIDE.to_owned(), |p| super::names::call(look, &p));
         let below = callers(look, row.path.outwards(), room);
-        grid.two_lines(figures(row), Style::new(), name, below);
+        grid.with_calls(figures(row), Style::new(), name, below);
     }
     out.push_str(&grid.render());
 }

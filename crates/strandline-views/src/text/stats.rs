@@ -158,7 +158,7 @@ fn paths(out: &mut String, look: &Look, title: &str, rows: &[LargePath]) {
         let name = row.path.outwards().next();
         let name = name.map_or_else(|| OUTSIDE.to_owned(), |place| call(look, &place));
         let below = callers(look, row.path.outwards(), room);
-        grid.two_lines(figures(row), Style::new(), name, below);
+        grid.with_calls(figures(row), Style::new(), name, below);
     }
     out.push_str(&grid.render());
 }

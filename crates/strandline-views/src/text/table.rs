@@ -67,7 +67,7 @@ pub fn render(table: &Table, look: &Look) -> String {
             Key::Path(path) => callers(look, path.outwards(), room),
             _ => String::new(),
         };
-        grid.two_lines(figures(row), Style::new(), key(look, &row.key), below);
+        grid.with_calls(figures(row), Style::new(), key(look, &row.key), below);
     }
     out.push_str(&grid.render());
     out
