@@ -13,6 +13,9 @@ use crate::run::{first_run, ProcessRow, RunRow};
 use crate::sums::{add, largest, own, share, sum, total, with_callees, Children};
 use crate::table::own_by_group;
 
+/// The figures of the sections, in their order.
+const WEIGHTS: [Weight; 3] = [Weight::Peak, Weight::InUse, Weight::Temporary];
+
 /// A call path of a section.
 #[derive(Debug, Clone, Serialize)]
 pub struct PathRow<'m> {
@@ -103,11 +106,18 @@ impl<'m> Report<'m> {
     /// With the `top` largest of each.
     pub fn new(merged: &'m Merged<'m>, top: usize, sources: &dyn Sources) -> Report<'m> {
         let groups = Groups::new(merged, By::Line);
-        let children = Children::of(merged);
         let mut files = Files { sources, known: FxHashMap::default() };
-        let mut section = |weight| section(merged, &groups, &children, weight, top, &mut files);
-        let (at_peak, in_use, temporary) =
-            (section(Weight::Peak), section(Weight::InUse), section(Weight::Temporary));
+        let own = WEIGHTS.map(|weight| own(merged, weight, |_| true));
+        let totals = own.each_ref().map(|own| total(merged, own));
+        // One walk for all figures: it is what takes longest.
+        let tables = totals.each_ref().map(Vec::as_slice);
+        let children = Children::of(merged);
+        let by_line = with_callees(merged, &children, &groups.of_place, groups.len(), &tables);
+        let mut by_line = by_line.into_iter();
+        let [at_peak, in_use, temporary] = own.map(|own| {
+            let total = by_line.next().unwrap_or_default();
+            section(merged, &groups, own, total, top, &mut files)
+        });
         let (thread_count, threads) = threads(merged, top);
         Report {
             schema: "strandline-report/1",
@@ -116,7 +126,7 @@ impl<'m> Report<'m> {
             at_peak,
             in_use,
             temporary,
-            allocated: sum(&own(merged, Weight::Allocated, |_| true)),
+            allocated: allocated(merged),
             threads,
             thread_count,
             sizes: Sizes::of(merged),
@@ -125,20 +135,16 @@ impl<'m> Report<'m> {
     }
 }
 
+/// `own`: by node. `by_line`: with callees, by line.
 fn section<'m>(
     merged: &'m Merged<'m>,
     groups: &Groups,
-    children: &Children,
-    weight: Weight,
+    own: Vec<Amount>,
+    mut by_line: Vec<Amount>,
     top: usize,
     files: &mut Files,
 ) -> Section<'m> {
-    let own = own(merged, weight, |_| true);
     let all = sum(&own);
-    let totals = total(merged, &own);
-    let mut by_line =
-        with_callees(merged, children, &groups.of_place, groups.len(), &[totals.as_slice()]);
-    let mut by_line = by_line.pop().unwrap_or_default();
     add(&mut by_line, 0, own.first().copied().unwrap_or_default());
     let own_by_line = own_by_group(merged, groups, &own);
     let at = |table: &[Amount], i: u32| table.get(i as usize).copied().unwrap_or_default();
@@ -173,6 +179,10 @@ fn section<'m>(
             })
             .collect(),
     }
+}
+
+fn allocated(merged: &Merged) -> Amount {
+    merged.entries().fold(Amount::default(), |sum, entry| sum.plus(entry.path.allocated))
 }
 
 /// Number of threads that allocated, and the largest of them.

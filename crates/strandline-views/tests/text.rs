@@ -10,6 +10,18 @@ use strandline_profile::*;
 use strandline_report::Sources;
 use strandline_views::*;
 
+const CACHE: &str = "\
+import json
+
+
+class Cache:
+    def load(self, path):
+        with open(path) as f:
+            self.data = json.load(f)
+        self.index = {k: i for i, k in enumerate(self.data)}
+        return [line for line in self.data]
+";
+
 struct Given;
 
 impl Sources for Given {

@@ -7,18 +7,6 @@ pub const MIB: u64 = 1 << 20;
 /// Nanoseconds since the epoch.
 const START: u64 = 1_777_816_931_000_000_000;
 
-pub const CACHE: &str = "\
-import json
-
-
-class Cache:
-    def load(self, path):
-        with open(path) as f:
-            self.data = json.load(f)
-        self.index = {k: i for i, k in enumerate(self.data)}
-        return [line for line in self.data]
-";
-
 pub fn amount(bytes: u64, blocks: u64) -> Amount {
     Amount { bytes, blocks }
 }
