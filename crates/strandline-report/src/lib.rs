@@ -24,4 +24,4 @@ pub use model::{
     Abilities, Alive, Exit, FunctionTable, LedgerRow, Line, LineLook, Moment, ProcessRow,
     ProcessState, Program, Run, SiteRow, SCHEMA,
 };
-pub use source::{Files, Sources};
+pub use source::{Files, Source, Sources};

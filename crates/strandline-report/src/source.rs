@@ -35,14 +35,14 @@ impl Sources for Files {
 
 /// Source text as lines, the first of which may have any number.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Source {
+pub struct Source {
     first: u32,
     lines: Vec<String>,
 }
 
 impl Source {
     /// Lines of a file or of a `-c` string.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Source {
+    pub fn from_bytes(bytes: &[u8]) -> Source {
         Source::from_text(&decode(bytes), 1)
     }
 
@@ -52,7 +52,7 @@ impl Source {
     }
 
     /// Line `number`, without its end.
-    pub(crate) fn line(&self, number: u32) -> Option<&str> {
+    pub fn line(&self, number: u32) -> Option<&str> {
         let i = number.checked_sub(self.first)?;
         self.lines.get(i as usize).map(String::as_str)
     }

@@ -4,6 +4,8 @@
 //! `-c` or `--`. All that follows belongs to the program, whatever it looks like. clap has no
 //! such rule, so the words are divided first and clap only sees ours.
 
+pub mod views;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -36,6 +38,9 @@ enum Verb {
     /// Measure what would give memory back: the same program under each remedy
     #[command(override_usage = REMEDIES_USAGE, after_help = REMEDIES_EXAMPLES, version)]
     Remedies(RemediesOptions),
+    /// Show a profile by call path
+    #[command(flatten)]
+    View(views::View),
 }
 
 const CENSUS_USAGE: &str = "strandline census [OPTIONS] PID
@@ -302,6 +307,8 @@ pub enum Command {
     RemedyOf(RemediesOptions),
     /// `remedies` of a program
     Remedies(RemediesOptions, Program),
+    /// `report`, `tree` and the other verbs that show a profile by call path
+    View(views::View),
 }
 
 /// What `run` is to do.
@@ -324,6 +331,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Command, clap::Error> {
     match Cli::try_parse_from(ours)?.verb {
         Verb::Census(options) => Ok(Command::Census(options)),
         Verb::Explain(options) => Ok(Command::Explain(options)),
+        Verb::View(view) => Ok(Command::View(view)),
         Verb::Run(options) => {
             let patterns: usize = options.functions.iter().map(|p| p.len() + 1).sum();
             if patterns > strandline_capture::layout::MAX_PATTERNS {

@@ -97,6 +97,12 @@ pub enum Error {
     OneProcess(PathBuf),
     #[error("there is nothing to explain: give a process id, a core file or a census in a file")]
     NothingToExplain,
+    #[error("{}: the profile can't be read: {}; check the name and its permissions", .0.display(), reason(.1))]
+    ProfileUnreadable(PathBuf, io::Error),
+    #[error("{}: {}", .0.display(), .1)]
+    ProfileFile(PathBuf, strandline_profile::FileError),
+    #[error("{}: {}", .0.display(), .1)]
+    View(PathBuf, strandline_views::ViewError),
     #[error("the report can't be written to stdout: {}; use -o FILE", reason(.0))]
     Stdout(io::Error),
     #[error("the report can't be turned into JSON: {0}; leave out --json for the text")]
@@ -113,9 +119,14 @@ pub fn reason(e: &io::Error) -> String {
 impl Error {
     /// Prints the error as one line on stderr, if there is one.
     pub fn print(&self) {
-        use std::io::Write;
-        let line = format!("strandline: {self}").replace(['\n', '\r'], " ");
-        // Nothing is left to be done if stderr is closed.
-        let _ = writeln!(io::stderr(), "{line}");
+        say(&self.to_string());
     }
+}
+
+/// One line on stderr, if there is one.
+pub fn say(text: &str) {
+    use std::io::Write;
+    let line = format!("strandline: {text}").replace(['\n', '\r'], " ");
+    // Nothing is left to be done if stderr is closed.
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,7 +1,8 @@
 //! The `strandline` command. `run` starts a program with the agent inside it, waits for it, and
 //! writes the report; `census` reads the memory of a process or core file and says what it is;
 //! `explain` says why it stays; `remedies` measures what gives memory back, or has it done in a
-//! process that runs under `run`.
+//! process that runs under `run`; `report`, `tree`, `table`, `stats` and `diff` show profiles by call
+//! path (`views`).
 //!
 //! It parses arguments, finds interpreters, makes the files that it shares with the target, and
 //! passes signals and exit codes through. It knows nothing about memory (that is the agent's
@@ -28,6 +29,7 @@ mod run;
 mod shared;
 mod signals;
 mod target;
+mod views;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Ok(cli::Command::Explain(options)) => explain::explain(&options),
         Ok(cli::Command::RemedyOf(options)) => control::apply(&options),
         Ok(cli::Command::Remedies(options, program)) => remedies::measure(&options, &program),
+        Ok(cli::Command::View(view)) => views::show(&view),
         // Help and version go to stdout with code 0, usage errors to stderr with code 2.
         Err(e) => e.exit(),
     }

@@ -6,6 +6,8 @@ mod table;
 
 use std::path::Path;
 
+pub use summary::signal_name;
+
 use crate::model::{Moment, ProcessRow, ProcessState, Run};
 
 /// Renders the report. `cwd`: paths beneath it are shown relative to it.
@@ -82,14 +84,15 @@ fn process_title(run: &Run, p: &ProcessRow) -> String {
 /// Longest command line that is shown, characters.
 const COMMAND_WIDTH: usize = 120;
 
-fn command_line(command: &[String]) -> String {
+/// A command as one line of readable length.
+pub fn command_line(command: &[String]) -> String {
     // Code given with -c is indented; that says nothing on one line.
     let words = command.join(" ").split_whitespace().collect::<Vec<_>>().join(" ");
     shorten(&printable(&words), COMMAND_WIDTH)
 }
 
 /// The first `width` characters, and a sign that there are more.
-pub(crate) fn shorten(text: &str, width: usize) -> String {
+pub fn shorten(text: &str, width: usize) -> String {
     match text.char_indices().nth(width) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
         None => text.to_owned(),
@@ -97,20 +100,20 @@ pub(crate) fn shorten(text: &str, width: usize) -> String {
 }
 
 /// Text from outside as one line that can't move the terminal's cursor.
-pub(crate) fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let safe = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
     text.chars().map(|c| if c == '\n' || c == '\r' { ' ' } else { safe(c) }).collect()
 }
 
 /// A path relative to `cwd` if it lies beneath it.
-fn shown_path(file: &str, cwd: Option<&Path>) -> String {
+pub fn shown_path(file: &str, cwd: Option<&Path>) -> String {
     let beneath = cwd.and_then(|cwd| Path::new(file).strip_prefix(cwd).ok());
     let relative = beneath.and_then(Path::to_str).filter(|p| !p.is_empty());
     printable(relative.unwrap_or(file))
 }
 
 /// `46.375 MiB`. No "-0.000".
-pub(crate) fn mib(bytes: i128) -> String {
+pub fn mib(bytes: i128) -> String {
     let text = format!("{:.3}", bytes as f64 / (1024.0 * 1024.0));
     let text = if text == "-0.000" { "0.000".to_owned() } else { text };
     format!("{text} MiB")
@@ -120,9 +123,10 @@ pub(crate) fn mib(bytes: i128) -> String {
 fn mib_or_dash<T: Into<i128>>(bytes: Option<T>) -> String {
     bytes.map_or_else(|| "-".to_owned(), |b| mib(b.into()))
 }
+
 /// `text` in lines of at most `width` columns, all but the first indented by `indent`, the first
 /// as if it stood behind so many.
-pub(crate) fn wrapped(text: &str, indent: usize, width: usize) -> String {
+pub fn wrapped(text: &str, indent: usize, width: usize) -> String {
     let mut out = " ".repeat(indent);
     let mut column = indent;
     for (i, word) in text.split_whitespace().enumerate() {

@@ -12,7 +12,10 @@ const SOURCE_WIDTH: usize = 70;
 /// how far it can be trusted.
 pub(super) fn render(out: &mut String, run: &Run, cwd: Option<&Path>) {
     if let Some(signal) = run.exit.signal {
-        out.push_str(&format!("The program was killed by signal {signal}{}.\n\n", name(signal)));
+        out.push_str(&format!(
+            "The program was killed by signal {signal}{}.\n\n",
+            signal_name(signal)
+        ));
     }
     if run.processes.is_empty() {
         out.push_str(&format!(
@@ -41,7 +44,8 @@ pub(super) fn render(out: &mut String, run: &Run, cwd: Option<&Path>) {
     }
 }
 
-fn name(signal: i32) -> &'static str {
+/// ` (SIGKILL: …)`: what people call a signal; empty for those that they rarely see.
+pub fn signal_name(signal: i32) -> &'static str {
     match signal {
         1 => " (SIGHUP)",
         2 => " (SIGINT)",

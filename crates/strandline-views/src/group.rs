@@ -1,0 +1,130 @@
+//! Places put together: lines, functions, files.
+
+use std::hash::Hash;
+
+use rustc_hash::FxHashMap;
+
+use crate::merge::Merged;
+use crate::place::{Key, Place};
+
+/// What a table has a row for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Call paths.
+    Path,
+    /// Lines of files, whoever called them.
+    Line,
+    /// Functions.
+    Function,
+    /// Files.
+    File,
+    /// Threads of each process.
+    Thread,
+    /// Allocators.
+    Domain,
+}
+
+impl By {
+    /// All of them.
+    pub const ALL: [By; 6] = [By::Path, By::Line, By::Function, By::File, By::Thread, By::Domain];
+
+    /// A word for options and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            By::Path => "path",
+            By::Line => "line",
+            By::Function => "function",
+            By::File => "file",
+            By::Thread => "thread",
+            By::Domain => "domain",
+        }
+    }
+
+    /// What a word stands for.
+    pub fn of_name(name: &str) -> Option<By> {
+        By::ALL.into_iter().find(|by| by.name() == name)
+    }
+
+    /// Several of them, for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            By::Path => "call paths",
+            By::Line => "lines",
+            By::Function => "functions",
+            By::File => "files",
+            By::Thread => "threads",
+            By::Domain => "allocators",
+        }
+    }
+}
+
+/// A grouping of all places. Group 0 holds what is unknown.
+#[derive(Debug)]
+pub(crate) struct Groups {
+    by: By,
+    /// The group of each place.
+    pub of_place: Vec<u32>,
+    /// One place of each group: it has what all of the group have in common.
+    places: Vec<u32>,
+}
+
+impl Groups {
+    /// By line, function or file; by anything else there is one group only.
+    pub fn new(merged: &Merged, by: By) -> Groups {
+        match by {
+            By::Line => grouped(merged, by, line_key),
+            By::Function => grouped(merged, by, |p| Place { line: 0, ..*p }),
+            By::File => grouped(merged, by, |p| p.file),
+            By::Path | By::Thread | By::Domain => grouped(merged, by, |_| ()),
+        }
+    }
+
+    /// Number of groups.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The group of a node of the tree.
+    pub fn of_node(&self, merged: &Merged, node: u32) -> u32 {
+        self.of_place.get(merged.place_index(node) as usize).copied().unwrap_or(0)
+    }
+
+    pub fn place<'m>(&self, merged: &'m Merged, group: u32) -> Place<'m> {
+        merged.place(self.places.get(group as usize).copied().unwrap_or(0))
+    }
+
+    /// What the rows of a table say of a group.
+    pub fn key<'m>(&self, merged: &'m Merged, group: u32) -> Key<'m> {
+        let place = self.place(merged, group);
+        match self.by {
+            By::Function => Key::Function(place),
+            By::File => Key::File(place),
+            _ => Key::Line(place),
+        }
+    }
+}
+
+/// A line of a file is one whatever its function. Without a line the function tells more.
+fn line_key<'p>(place: &Place<'p>) -> Place<'p> {
+    match place.line {
+        0 => *place,
+        _ => Place { function: "", address: 0, ..*place },
+    }
+}
+
+fn grouped<'p, K: Eq + Hash>(merged: &Merged<'p>, by: By, key: impl Fn(&Place<'p>) -> K) -> Groups {
+    let mut known: FxHashMap<K, u32> = FxHashMap::default();
+    let mut places = Vec::new();
+    let of_place = merged
+        .places()
+        .iter()
+        .enumerate()
+        .map(|(i, place)| {
+            *known.entry(key(place)).or_insert_with(|| {
+                places.push(i as u32);
+                (places.len() - 1) as u32
+            })
+        })
+        .collect();
+    Groups { by, of_place, places }
+}

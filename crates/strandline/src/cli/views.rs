@@ -1,0 +1,269 @@
+//! The verbs that show a profile by call path, which `strandline run --stacks` writes.
+
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use strandline_profile::Weight;
+use strandline_views::{By, Sort};
+
+/// What to show of a profile.
+#[derive(Debug, Subcommand)]
+pub enum View {
+    /// Sum up a profile: peak, what is left, what was temporary, and who asked for it
+    #[command(after_help = REPORT_EXAMPLES, version)]
+    Report(ReportOptions),
+    /// Show a profile as a call tree
+    #[command(after_help = TREE_EXAMPLES, version)]
+    Tree(TreeOptions),
+    /// Show one figure of a profile by call path, line, function, file, thread or allocator
+    #[command(after_help = TABLE_EXAMPLES, version)]
+    Table(TableOptions),
+    /// Show figures of a profile as a whole: sizes, lifetimes, allocators
+    #[command(after_help = STATS_EXAMPLES, version)]
+    Stats(StatsOptions),
+    /// Show what grew and what shrank from one profile to another
+    #[command(after_help = DIFF_EXAMPLES, version)]
+    Diff(DiffOptions),
+}
+
+const REPORT_EXAMPLES: &str = "\
+A profile is a file that `strandline run --stacks` wrote. It can be looked at while the program
+runs, and on another machine.
+
+Examples:
+  strandline report app.strand
+  strandline report app.strand --lines app/cache.py      every line of that file that allocates
+  strandline report app.strand --process 4711 --json -o report.json";
+
+const TREE_EXAMPLES: &str = "\
+Calls that only lead to one another share a row. What has less than --min percent is put together.
+
+Examples:
+  strandline tree app.strand
+  strandline tree app.strand --weight in-use --inverted    who holds what is left, callers below
+  strandline tree app.strand --thread MainThread --min 5";
+
+const TABLE_EXAMPLES: &str = "\
+Examples:
+  strandline table app.strand --by function --sort total
+  strandline table app.strand --weight temporary --by line
+  strandline table app.strand --by path --csv -o paths.csv";
+
+const STATS_EXAMPLES: &str = "\
+Examples:
+  strandline stats app.strand
+  strandline stats app.strand --json | jq .temporary_share";
+
+const DIFF_EXAMPLES: &str = "\
+Rows are matched by the names of functions and files and by line numbers, so the two profiles may
+be of different runs, machines and versions of the program.
+
+Examples:
+  strandline diff before.strand after.strand
+  strandline diff before.strand after.strand --weight in-use --by function";
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// The profile and where to write
+    #[command(flatten)]
+    pub common: Common,
+    /// Show this source file line by line: its name, or the last parts of it
+    #[arg(long, value_name = "SOURCE")]
+    pub lines: Option<String>,
+    /// Number of call paths, lines and threads in each list
+    #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "lines")]
+    pub top: usize,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `tree`.
+#[derive(Debug, Args)]
+pub struct TreeOptions {
+    /// The profile and where to write
+    #[command(flatten)]
+    pub common: Common,
+    /// The figure
+    #[arg(long, value_name = "FIGURE", default_value = "peak", value_parser = weight())]
+    pub weight: Weight,
+    /// Start with what allocates, and show its callers below it
+    #[arg(long)]
+    pub inverted: bool,
+    /// Of one thread only, by name or by the kernel's id
+    #[arg(long, value_name = "NAME")]
+    pub thread: Option<String>,
+    /// Number of levels
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub depth: u32,
+    /// Put together what has less than this percent of all
+    #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
+    pub min: f64,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `table`.
+#[derive(Debug, Args)]
+pub struct TableOptions {
+    /// The profile and where to write
+    #[command(flatten)]
+    pub common: Common,
+    /// The figure
+    #[arg(long, value_name = "FIGURE", default_value = "peak", value_parser = weight())]
+    pub weight: Weight,
+    /// What the rows stand for
+    #[arg(long, value_name = "ROWS", default_value = "line", value_parser = by(&By::ALL))]
+    pub by: By,
+    /// Largest first, by this: own bytes, bytes with callees (total), or own blocks
+    #[arg(long, value_name = "COLUMN", default_value = "own", value_parser = sort())]
+    pub sort: Sort,
+    /// Of one thread only, by name or by the kernel's id
+    #[arg(long, value_name = "NAME")]
+    pub thread: Option<String>,
+    /// Number of rows; 0: all [default: 20, with --json and --csv all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Report as comma-separated values
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+/// Options of `stats`.
+#[derive(Debug, Args)]
+pub struct StatsOptions {
+    /// The profile and where to write
+    #[command(flatten)]
+    pub common: Common,
+    /// Number of call paths in each list
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub top: usize,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `diff`.
+#[derive(Debug, Args)]
+pub struct DiffOptions {
+    /// The first profile
+    #[arg(value_name = "BEFORE")]
+    pub before: PathBuf,
+    /// The second profile
+    #[arg(value_name = "AFTER")]
+    pub after: PathBuf,
+    /// The figure
+    #[arg(long, value_name = "FIGURE", default_value = "in-use", value_parser = weight())]
+    pub weight: Weight,
+    /// What the rows stand for
+    #[arg(long, value_name = "ROWS", default_value = "path",
+          value_parser = by(&[By::Path, By::Line, By::Function, By::File]))]
+    pub by: By,
+    /// Number of rows; 0: all [default: 20, with --json all]
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write the report to FILE, which must not exist, instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// What all views of one profile have in common.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// The profile, which `strandline run --stacks` wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Show one process only [default: all together]
+    #[arg(long, value_name = "PID")]
+    pub process: Option<u32>,
+    /// Write the report to FILE, which must not exist, instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// A parser that knows its words, so that help and errors list them.
+fn word<T: Clone + Send + Sync + 'static>(
+    names: Vec<&'static str>,
+    of_name: fn(&str) -> Option<T>,
+) -> impl TypedValueParser<Value = T> {
+    PossibleValuesParser::new(names)
+        .try_map(move |name| of_name(&name).ok_or_else(|| format!("{name} is not known")))
+}
+
+fn weight() -> impl TypedValueParser<Value = Weight> {
+    word(Weight::ALL.map(Weight::name).to_vec(), Weight::of_name)
+}
+
+fn by(which: &[By]) -> impl TypedValueParser<Value = By> {
+    word(which.iter().map(|by| by.name()).collect(), By::of_name)
+}
+
+fn sort() -> impl TypedValueParser<Value = Sort> {
+    word(Sort::ALL.map(Sort::name).to_vec(), Sort::of_name)
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim().parse() {
+        Ok(n) if (0.0..=100.0).contains(&n) => Ok(n),
+        _ => Err("a share is a number of percent, from 0 to 100".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{parse, Command};
+
+    fn view(line: &[&str]) -> Result<View, i32> {
+        let words = ["strandline"].iter().chain(line).map(|w| (*w).into()).collect();
+        match parse(words) {
+            Ok(Command::View(view)) => Ok(view),
+            Ok(other) => panic!("{other:?}"),
+            Err(e) => Err(e.exit_code()),
+        }
+    }
+
+    #[test]
+    fn words_stand_for_values() {
+        let View::Tree(o) = view(&["tree", "f", "--weight", "in-use", "--min", "2.5%"]).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!((o.weight, o.min, o.depth), (Weight::InUse, 2.5, 20));
+        let View::Table(o) = view(&["table", "f", "--by", "thread", "--sort", "blocks"]).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!((o.by, o.sort, o.top), (By::Thread, Sort::Blocks, None));
+        let View::Diff(o) = view(&["diff", "a", "b"]).unwrap() else { panic!() };
+        assert_eq!((o.by, o.weight), (By::Path, Weight::InUse));
+    }
+
+    #[test]
+    fn usage_errors_are_code_2() {
+        for line in [
+            &["report"][..],
+            &["report", "a", "b"],
+            &["report", "a", "--top", "x"],
+            &["tree", "a", "--weight", "mass"],
+            &["tree", "a", "--min", "101"],
+            &["tree", "a", "--min", "-1"],
+            &["table", "a", "--csv", "--json"],
+            &["table", "a", "--by", "moon"],
+            &["diff", "a"],
+            &["diff", "a", "b", "--by", "thread"],
+            &["stats", "a", "--process", "x"],
+        ] {
+            assert_eq!(view(line).unwrap_err(), 2, "{line:?}");
+        }
+    }
+}

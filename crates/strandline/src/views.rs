@@ -1,0 +1,93 @@
+//! The verbs that show a profile by call path, step by step: read it, say on stderr what is
+//! doubtful, hand it to the view, write what comes of it.
+
+mod diff;
+mod report;
+mod stats;
+mod table;
+mod tree;
+
+use std::fs::File;
+use std::io::{self, BufReader, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anstream::{AutoStream, ColorChoice};
+use serde::Serialize;
+use strandline_profile::{FileError, Profile};
+use strandline_views::text::Look;
+
+use crate::census::to_json;
+use crate::cli::views::View;
+use crate::error::Error;
+
+/// Shows what is asked for. The exit code is 0, or 125.
+pub fn show(view: &View) -> ExitCode {
+    match view {
+        View::Report(options) => report::show(options),
+        View::Tree(options) => tree::show(options),
+        View::Table(options) => table::show(options),
+        View::Stats(options) => stats::show(options),
+        View::Diff(options) => diff::show(options),
+    }
+}
+
+/// Reads a profile. What is doubtful about it goes to stderr.
+fn read(path: &Path) -> Result<Profile, Error> {
+    let failed = |e: FileError| match e {
+        FileError::Io(e) => Error::ProfileUnreadable(path.to_owned(), e),
+        e => Error::ProfileFile(path.to_owned(), e),
+    };
+    let file = File::open(path).map_err(|e| Error::ProfileUnreadable(path.to_owned(), e))?;
+    let profile = strandline_profile::read(&mut BufReader::new(file)).map_err(failed)?;
+    for doubt in &profile.doubts {
+        let text = strandline_report::text::printable(doubt);
+        crate::error::say(&format!("{}: {text}", path.display()));
+    }
+    Ok(profile)
+}
+
+/// JSON, or text as the place it goes to wants it.
+fn rendered<T: Serialize>(
+    value: &T,
+    json: bool,
+    text: impl FnOnce(&T) -> String,
+) -> Result<String, Error> {
+    if json {
+        to_json(value)
+    } else {
+        Ok(text(value))
+    }
+}
+
+/// Least columns that text is made for; in a narrower terminal it is wrapped.
+const NARROWEST: usize = 60;
+/// Columns where there is no terminal that says how many it has.
+const USUAL: usize = 120;
+
+/// How text for the file, or for stdout, is to look.
+fn look(profile: &Path, to: Option<&Path>) -> Look {
+    let stdout = io::stdout();
+    let terminal = to.is_none() && stdout.is_terminal();
+    // anstream knows NO_COLOR, CLICOLOR_FORCE and TERM.
+    let colour = to.is_none() && AutoStream::choice(&stdout) != ColorChoice::Never;
+    let size = terminal.then(terminal_size::terminal_size).flatten();
+    let width = size.map_or(USUAL, |(width, _)| usize::from(width.0));
+    Look {
+        width: width.max(NARROWEST),
+        colour,
+        boxes: terminal,
+        cwd: std::env::current_dir().ok(),
+        file: strandline_report::text::printable(&profile.to_string_lossy()),
+    }
+}
+
+/// How many rows: all with 0, and all for programs.
+fn rows(top: Option<usize>, for_programs: bool) -> usize {
+    match top {
+        Some(0) => usize::MAX,
+        Some(top) => top,
+        None if for_programs => usize::MAX,
+        None => 20,
+    }
+}

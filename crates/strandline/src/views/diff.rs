@@ -1,0 +1,24 @@
+//! `strandline diff`.
+
+use std::process::ExitCode;
+
+use strandline_views::{text, Diff, Merged};
+
+use super::{look, read, rendered, rows};
+use crate::census::write_report;
+use crate::cli::views::DiffOptions;
+use crate::error::Error;
+
+pub fn show(options: &DiffOptions) -> ExitCode {
+    write_report(options.output.as_deref(), || make(options))
+}
+
+fn make(options: &DiffOptions) -> Result<String, Error> {
+    let (before, after) = (read(&options.before)?, read(&options.after)?);
+    let merged = Merged::of(&[&before, &after], None)
+        .map_err(|e| Error::View(options.after.to_owned(), e))?;
+    let top = rows(options.top, options.json);
+    let diff = Diff::new(&merged, options.weight, options.by, top);
+    let look = look(&options.after, options.output.as_deref());
+    rendered(&diff, options.json, |diff| text::diff(diff, &look))
+}
