@@ -39,6 +39,12 @@ pub enum Error {
     ProfileExists(PathBuf),
     #[error("{}: {}", .0.display(), .1)]
     Profile(PathBuf, strandline_profile::FileError),
+    #[error("{}: {}", .0.display(), .1)]
+    Page(PathBuf, strandline_flame::FlameError),
+    #[error("{}: {}", .0.display(), .1)]
+    Export(PathBuf, strandline_export::ExportError),
+    #[error("{0} is not text: name a file with -o, or send it to another program")]
+    NotForTerminals(&'static str),
     #[error("no thread can be started to record the run: {}; raise ulimit -u or free some memory", reason(.0))]
     Thread(io::Error),
     #[error("the thread that recorded the run died; the last profile that it wrote stays")]

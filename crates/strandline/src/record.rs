@@ -21,7 +21,7 @@ use strandline_profile::{Meta, Profile};
 use crate::cli::Program;
 use crate::error::Error;
 use crate::launch::Ended;
-use place::Place;
+pub use place::Place;
 use timeline::Timelines;
 
 /// Time between two profiles of a running program, at least.

@@ -2,6 +2,8 @@
 //! doubtful, hand it to the view, write what comes of it.
 
 mod diff;
+mod export;
+mod flamegraph;
 mod report;
 mod stats;
 mod table;
@@ -29,6 +31,8 @@ pub fn show(view: &View) -> ExitCode {
         View::Table(options) => table::show(options),
         View::Stats(options) => stats::show(options),
         View::Diff(options) => diff::show(options),
+        View::Flamegraph(options) => flamegraph::show(options),
+        View::Export(options) => export::show(options),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use strandline_export::Format;
 use strandline_profile::Weight;
 use strandline_views::{By, Sort};
 
@@ -25,6 +26,12 @@ pub enum View {
     /// Show what grew and what shrank from one profile to another
     #[command(after_help = DIFF_EXAMPLES, version)]
     Diff(DiffOptions),
+    /// Make a flame graph of a profile: one HTML file, to open in a browser
+    #[command(after_help = FLAMEGRAPH_EXAMPLES, version)]
+    Flamegraph(FlamegraphOptions),
+    /// Write a profile in the format of another tool
+    #[command(after_help = EXPORT_EXAMPLES, version)]
+    Export(ExportOptions),
 }
 
 const REPORT_EXAMPLES: &str = "\
@@ -61,7 +68,75 @@ be of different runs, machines and versions of the program.
 
 Examples:
   strandline diff before.strand after.strand
-  strandline diff before.strand after.strand --weight in-use --by function";
+  strandline diff before.strand after.strand --weight in-use --by function
+  strandline diff before.strand after.strand --html difference.html";
+
+const FLAMEGRAPH_EXAMPLES: &str = "\
+The page has everything in it and asks the network for nothing. Figures, threads, direction and
+search are switched in it.
+
+Examples:
+  strandline flamegraph app.strand
+  strandline flamegraph app.strand --weight in-use --no-source -o page.html";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  strandline export app.strand --format pprof -o app.pb.gz       go tool pprof app.pb.gz
+  strandline export app.strand --format speedscope -o app.json   for speedscope.app
+  strandline export app.strand --format folded --weight in-use
+  strandline export app.strand --format parquet -o app.parquet   for DuckDB and its kin";
+
+/// Options of `flamegraph`.
+#[derive(Debug, Args)]
+pub struct FlamegraphOptions {
+    /// The profile
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write the page to OUT [default: FILE with the ending .html]
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Overwrite the page if there is one
+    #[arg(long)]
+    pub force: bool,
+    /// The figure that is shown first
+    #[arg(long, value_name = "FIGURE", default_value = "peak", value_parser = weight())]
+    pub weight: Weight,
+    /// Leave the text of source lines out
+    #[arg(long)]
+    pub no_source: bool,
+    /// Title of the page
+    #[arg(long, value_name = "TEXT")]
+    pub title: Option<String>,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct ExportOptions {
+    /// The profile
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The format
+    #[arg(short, long, value_name = "FORMAT", value_parser = format())]
+    pub format: Format,
+    /// Write to OUT instead of stdout
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Overwrite OUT if there is one
+    #[arg(long)]
+    pub force: bool,
+    /// folded: the figure; speedscope: the one that is shown first
+    #[arg(long, value_name = "FIGURE", default_value = "peak", value_parser = weight())]
+    pub weight: Weight,
+    /// Only the process with this id
+    #[arg(long, value_name = "PID")]
+    pub process: Option<u32>,
+}
+
+/// A parser of the words for formats.
+fn format() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::name))
+        .map(|name| Format::of_name(&name).unwrap_or(Format::Folded))
+}
 
 /// Options of `report`.
 #[derive(Debug, Args)]
@@ -171,6 +246,9 @@ pub struct DiffOptions {
     /// Report as JSON
     #[arg(long)]
     pub json: bool,
+    /// Write a flame graph of the difference to PAGE, which must not exist, as well
+    #[arg(long, value_name = "PAGE")]
+    pub html: Option<PathBuf>,
     /// Write the report to FILE, which must not exist, instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -60,13 +60,24 @@ impl Place {
 
     /// Writes a profile, in the place of the last one.
     pub fn write(&mut self, profile: &Profile) -> Result<Written, Error> {
+        let path = self.path.clone();
+        self.write_with(|to| {
+            strandline_profile::write(profile, to).map_err(|e| match e {
+                FileError::Io(e) => Error::Output(path, e),
+                e => Error::Profile(path, e),
+            })
+        })
+    }
+
+    /// Writes a whole file, in the place of the last one.
+    pub fn write_with(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+    ) -> Result<Written, Error> {
         let failed = |e: io::Error| Error::Output(self.path.clone(), e);
         let file = self.temporary().map_err(failed)?;
         let mut to = BufWriter::new(file);
-        strandline_profile::write(profile, &mut to).map_err(|e| match e {
-            FileError::Io(e) => failed(e),
-            e => Error::Profile(self.path.clone(), e),
-        })?;
+        write(&mut to)?;
         to.flush().map_err(failed)?;
         let file = to.into_inner().map_err(|e| failed(e.into_error()))?;
         let bytes = file.as_file().metadata().map_err(failed)?.len();
