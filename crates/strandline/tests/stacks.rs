@@ -174,7 +174,8 @@ fn every_allocation_has_its_whole_path() {
         let calls: Vec<_> = found[0].iter().take(3).map(|n| n.0).collect();
         assert_eq!(calls, ["block", "inner", "work"]);
         assert!(found[0].last().unwrap().0.ends_with("_bootstrap"));
-        assert!(p.threads.iter().any(|t| t.name == "MainThread"));
+        let threads: Vec<_> = p.threads.iter().skip(1).map(|t| t.name.as_str()).collect();
+        assert_eq!(threads, ["MainThread", "worker"]);
     });
 }
 

@@ -26,20 +26,31 @@ pub fn mine() -> u32 {
 #[inline]
 pub fn with_gil(tstate: usize) {
     let t = tls();
+    if t.named.get() != 0 {
+        return;
+    }
     if t.thread.get() == 0 {
         let mut name = [0; 256];
         let len = name_of(tstate, &mut name);
         assign(name.get(..len).unwrap_or(&[]));
-        t.named.set((len > 0) as u32);
-    } else if t.named.get() == 0 {
+    } else {
         // It was seen before Python ran on it.
-        t.named.set(1);
         let mut name = [0; 256];
         let len = name_of(tstate, &mut name);
-        if len > 0 {
-            assign(name.get(..len).unwrap_or(&[]));
-        }
+        rename(name.get(..len).unwrap_or(&[]));
     }
+    t.named.set(1);
+}
+
+/// Gives this thread's number a name.
+fn rename(name: &[u8]) {
+    let Some(_guard) = lock::lock() else { return };
+    let Some(thread) = stacks().threads.get(mine() as usize).filter(|_| mine() != 0) else {
+        return;
+    };
+    let (offset, len) = store_text(name);
+    thread.name.offset.store(offset, Relaxed);
+    thread.name.len.store(len, Relaxed);
 }
 
 /// The same for a thread without the GIL.
@@ -47,6 +58,7 @@ pub fn with_gil(tstate: usize) {
 pub fn without_gil() {
     if tls().thread.get() == 0 {
         assign(if is_main() { b"MainThread" } else { b"" });
+        tls().named.set(is_main() as u32);
     }
 }
 
