@@ -4,8 +4,9 @@
 //! Everything starts with [`Merged`]: the call paths of the chosen processes, of one profile or of
 //! two, as one tree whose places are told apart by their texts. Each view is a value ([`Report`],
 //! [`Ledger`], [`CallTree`], [`Table`], [`Stats`], [`Diff`]) that serialises to its JSON and that
-//! [`text`] renders, so the two never disagree. Memory is bounded by the number of call paths, and
-//! one profile always gives one and the same text.
+//! [`text`] renders, so the two never disagree. A view's memory is bounded by the number of call
+//! paths (its text or JSON is as long as the rows that were asked for), and one profile always gives
+//! one and the same text.
 //!
 //! It opens no profile, looks into no process and prints nothing. All that it may read is source
 //! text, through the `Sources` that the caller hands in; no profile makes it panic.

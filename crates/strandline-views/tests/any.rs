@@ -28,7 +28,7 @@ prop_compose! {
         use Domain::*;
         let domain = [Object, Mem, Raw, Malloc, Mmap][domain];
         let [allocated, freed, at_peak, at_rss_peak, temporary] = amounts.try_into().unwrap();
-        Path { node, thread, domain, allocated, freed, at_peak, at_rss_peak, temporary, sizes, lifetimes }
+        Path { node, thread, domain, allocated, inherited: Amount::default(), freed, at_peak, at_rss_peak, temporary, sizes, lifetimes }
     }
 }
 

@@ -28,6 +28,7 @@ fn path(node: u32, thread: u32, domain: Domain, allocated: Amount, peak: u64, le
         thread,
         domain,
         allocated,
+        inherited: Amount::default(),
         freed,
         at_peak: amount(peak, blocks(peak)),
         at_rss_peak: amount(peak / 2, blocks(peak / 2)),
