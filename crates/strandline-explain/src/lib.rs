@@ -1,5 +1,5 @@
-//! Why memory stays: from one or several censuses of a process to causes in bytes, a verdict, and
-//! what would bring it back.
+//! Why memory stays: from one or several censuses of a process, or from a profile by call path, to
+//! causes in bytes, a verdict, and what would bring it back.
 //!
 //! Pure functions over values: it never looks at a process, prints nothing, and believes nothing
 //! that the censuses don't say. What can't be told is said so.
@@ -9,12 +9,14 @@ mod account;
 mod causes;
 mod growth;
 mod model;
+mod profile;
 mod remedies;
 mod verdict;
 
 pub use account::{account, Account, Moment, Part};
 pub use causes::causes;
 pub use model::{Cause, Explanation, PinReport, Remedy, Sure, Verdict, SCHEMA};
+pub use profile::explain_profile;
 pub use remedies::remedies;
 pub use verdict::explain;
 

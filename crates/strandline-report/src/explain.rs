@@ -34,6 +34,8 @@ fn title(out: &mut String, e: &Explanation) {
         false => versions.join(", "),
     };
     let looks = match e.looks {
+        0 => "no look while it ran".to_owned(),
+        n if n > 20 => format!("{n} looks while it ran"),
         1 => "one look".to_owned(),
         n => {
             let rss: Vec<_> = e.rss_looks_bytes.iter().map(|&b| mib(b as i128)).collect();

@@ -59,7 +59,8 @@ Examples:
 
 const EXPLAIN_USAGE: &str = "strandline explain [OPTIONS] PID
        strandline explain [OPTIONS] --core FILE [--exe FILE]
-       strandline explain [OPTIONS] FILE.json...";
+       strandline explain [OPTIONS] FILE.json...
+       strandline explain [OPTIONS] FILE.strand";
 
 const EXPLAIN_EXAMPLES: &str = "\
 One look tells what is in use, what waits for the collector and what allocators keep. Two or more
@@ -69,12 +70,13 @@ Examples:
   strandline explain 4711
   strandline explain 4711 --every 10s --times 3
   strandline explain --core core.4711
-  strandline explain before.json after.json     censuses that were written with --holders --json";
+  strandline explain before.json after.json     censuses that were written with --holders --json
+  strandline explain app.strand                 the profile of a run with --stacks";
 
 /// Options of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainOptions {
-    /// A process, or censuses that were written with --json, the oldest first
+    /// A process, censuses that were written with --json (the oldest first), or a profile
     #[arg(value_name = "PID|FILE", required_unless_present = "core")]
     pub targets: Vec<PathBuf>,
     /// Read a core file

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use strandline_census::{Census, Options};
-use strandline_explain::{explain as explained, Verdict};
+use strandline_explain::{explain as explained, explain_profile, Verdict};
 use strandline_report::explain::render;
 
 use crate::census::{of_core, of_process, pid_in, read, to_json, write_report};
 use crate::cli::ExplainOptions;
 use crate::error::Error;
+use crate::views;
 
 /// Between a look that says that a process leaks, or isn't collected, and the one that has to bear
 /// it out.
@@ -22,6 +23,11 @@ pub fn explain(options: &ExplainOptions) -> ExitCode {
 }
 
 fn text(options: &ExplainOptions) -> Result<String, Error> {
+    if let ([path], None) = (options.targets.as_slice(), &options.core) {
+        if views::is_profile(path) {
+            return of_profile(path, options.json);
+        }
+    }
     let mut looks = looks(options)?;
     look_again(&mut looks, options);
     let Some(explanation) = explained(&looks) else { return Err(Error::NothingToExplain) };
@@ -29,6 +35,18 @@ fn text(options: &ExplainOptions) -> Result<String, Error> {
         return to_json(&explanation);
     }
     Ok(render(&explanation))
+}
+
+/// What the profile of a run says, by process.
+fn of_profile(path: &Path, json: bool) -> Result<String, Error> {
+    let profile = views::read(path)?;
+    let all: Vec<_> = profile.processes.iter().map(|p| explain_profile(&profile, p)).collect();
+    match all.as_slice() {
+        [] => Err(Error::NothingToExplain),
+        [one] if json => to_json(one),
+        several if json => to_json(&several),
+        several => Ok(several.iter().map(render).collect::<Vec<_>>().join("\n")),
+    }
 }
 
 /// Before a running process is said to leak, or not to be collected, after one look it gets a second

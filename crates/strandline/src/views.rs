@@ -10,7 +10,7 @@ mod table;
 mod tree;
 
 use std::fs::File;
-use std::io::{self, BufReader, IsTerminal};
+use std::io::{self, BufReader, IsTerminal, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -36,8 +36,15 @@ pub fn show(view: &View) -> ExitCode {
     }
 }
 
+/// True if there is a profile at `path`.
+pub fn is_profile(path: &Path) -> bool {
+    let mut start = [0; 8];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && strandline_profile::is_profile(&start)
+}
+
 /// Reads a profile. What is doubtful about it goes to stderr.
-fn read(path: &Path) -> Result<Profile, Error> {
+pub fn read(path: &Path) -> Result<Profile, Error> {
     let failed = |e: FileError| match e {
         FileError::Io(e) => Error::ProfileUnreadable(path.to_owned(), e),
         e => Error::ProfileFile(path.to_owned(), e),
