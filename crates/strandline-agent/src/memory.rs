@@ -18,9 +18,14 @@ const CHUNK: usize = 1 << 20;
 static OWN: OwnMaps = OwnMaps {
     magic: OWN_MAPS_MAGIC,
     count: AtomicU64::new(0),
-    reserved: 0,
+    pools: AtomicU64::new(0),
     maps: [const { [const { AtomicU64::new(0) }; 2] }; MAX_OWN_MAPS],
 };
+
+/// Tells readers of this process's memory where blocks have their tags.
+pub fn publish_pools(table: usize) {
+    OWN.pools.store(table as u64, Relaxed);
+}
 
 fn note(start: u64, bytes: u64) {
     let last = OWN.count.load(Relaxed).wrapping_sub(1);

@@ -95,6 +95,9 @@ pub fn reserve() {
         // SAFETY: advice on our own fresh mapping.
         unsafe { libc::syscall(libc::SYS_madvise, p, bytes, libc::MADV_DONTDUMP) };
         FLAT.store(p as usize, Relaxed);
+        if stacks::on() {
+            memory::publish_pools(p as usize);
+        }
     }
 }
 
@@ -557,6 +560,7 @@ fn remove_arena(base: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use strandline_capture::layout;
 
     #[test]
     fn every_block_of_every_class_has_its_own_entry() {
@@ -572,6 +576,10 @@ mod tests {
                         assert_eq!(entry, 0x1000 + block * 4);
                         let entry = entry_at::<true>(0x1000, class, offset) as usize;
                         assert_eq!(entry, 0x1000 + block * 8);
+                        // What readers of this memory are told.
+                        let at = (7 << shift) + offset as u64;
+                        let told = layout::pool_entry(0x1000, at, shift, size as u64);
+                        assert_eq!(told, Some(entry as u64));
                     }
                 }
             }

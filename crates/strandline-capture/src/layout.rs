@@ -232,6 +232,26 @@ pub const AGENT_NAME: &str = "memfd:strandline-agent";
 /// The same of the capture.
 pub const CAPTURE_NAME: &str = "memfd:strandline-capture";
 
+/// Where the tag of the block at `block` is (`--stacks`): its pool's word in the table of pools at
+/// `pools`. Pools have `1 << shift` bytes.
+pub const fn pool_word(pools: u64, block: u64, shift: u32) -> u64 {
+    pools + (block >> shift) * 8
+}
+
+/// Where the entry of the block at `block` is, a `u32` with the tag from bit 10 on, given its
+/// pool's word; `None`: the pool has none. `size` is that of a block.
+pub const fn pool_entry(word: u64, block: u64, shift: u32, size: u64) -> Option<u64> {
+    let slab = word & ((1 << 48) - 1);
+    let offset = block & ((1 << shift) - 1);
+    if slab == 0 || size == 0 || offset < POOL_HEADER {
+        return None;
+    }
+    Some(slab + (offset - POOL_HEADER) / size * 8)
+}
+
+/// Bytes in front of a pool's first block (pool_header, Objects/obmalloc.c).
+pub const POOL_HEADER: u64 = 48;
+
 /// The agent's own anonymous memory, in its library's data: for a census, which finds it there.
 #[repr(C, align(16))]
 #[derive(Debug)]
@@ -240,8 +260,9 @@ pub struct OwnMaps {
     pub magic: [u64; 2],
     /// Entries used; may pass [`MAX_OWN_MAPS`], the rest isn't listed.
     pub count: AtomicU64,
-    /// Padding.
-    pub reserved: u64,
+    /// `--stacks`: address of the table of pools, by which a block's tag is found
+    /// ([`pool_entry`]); 0: there is none.
+    pub pools: AtomicU64,
     /// Address of the first byte, address after the last.
     pub maps: [[AtomicU64; 2]; MAX_OWN_MAPS],
 }

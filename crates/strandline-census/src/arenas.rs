@@ -8,7 +8,8 @@ use strandline_interpreter::{Arena, Block, Blocks, PoolState, NATIVE};
 use crate::chunks::Python;
 use crate::class::{Class, Sums};
 use crate::count::{name_of, Count, Counts};
-use crate::model::{ArenaReport, Pin, Pinned, SizeClassReport};
+use crate::model::{ArenaReport, Pin, Pinned, SizeClassReport, TaggedArena};
+use crate::tags::Tags;
 
 /// What was found in one interpreter's arenas.
 #[derive(Default)]
@@ -166,7 +167,7 @@ const EMPTY: u64 = 4;
 /// Types named for all of them together.
 const NAMED: usize = 5;
 
-fn pinned(all: &[OfArena], pythons: &[Python<'_>]) -> Pinned {
+fn pinned(all: &[OfArena], pythons: &[Python<'_>], tags: Option<&Tags<'_>>) -> Pinned {
     let mut pinned = Pinned::default();
     let mut what = Counts::default();
     let is_empty = |r: &ArenaReport| r.live_bytes > 0 && r.live_bytes * EMPTY < r.bytes;
@@ -177,6 +178,12 @@ fn pinned(all: &[OfArena], pythons: &[Python<'_>]) -> Pinned {
         pinned.bytes += a.report.live_bytes;
         what.add_all(&a.live);
         what.add_all(&a.dead);
+        if let (Some(tags), Some(python)) = (tags, pythons.get(a.place.0)) {
+            pinned.tagged.push(TaggedArena {
+                held_bytes: a.report.resident_bytes.saturating_sub(a.report.live_bytes),
+                tags: tags.of_arena(python, a.place.1),
+            });
+        }
     }
     pinned.types = what.report(pythons);
     pinned.types.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));
@@ -221,6 +228,6 @@ pub fn count(image: &Image, pythons: &[Python<'_>]) -> Found {
         found.arenas.push(a.report.clone());
     }
     found.pins = pins(&all, pythons);
-    found.pinned = pinned(&all, pythons);
+    found.pinned = pinned(&all, pythons, Tags::find(image).as_ref());
     found
 }

@@ -25,6 +25,7 @@ mod owners;
 mod paths;
 mod profiler;
 mod returns;
+mod tags;
 mod take;
 mod users;
 
@@ -32,6 +33,6 @@ pub use class::{Class, Group, Sums};
 pub use model::{
     AllocatorReport, ArenaReport, Census, ChunkReport, ClassReport, CollectorReport, GarbageReport,
     HeapReport, HolderReport, InterpreterReport, LargeReport, MallocReport, MappingReport, Pin,
-    Pinned, Returns, SizeClassReport, TypeReport, SCHEMA,
+    Pinned, Returns, SizeClassReport, TaggedArena, TypeReport, SCHEMA,
 };
 pub use take::{take, Options};

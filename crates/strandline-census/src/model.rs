@@ -307,6 +307,19 @@ pub struct Pinned {
     pub bytes: u64,
     /// What these are, most blocks first, a few of them.
     pub types: Vec<TypeReport>,
+    /// Of a process that runs under `strandline run --stacks`: by which tags of its capture the
+    /// blocks in each of these arenas were allocated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tagged: Vec<TaggedArena>,
+}
+
+/// Who allocated what keeps an arena.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaggedArena {
+    /// Resident bytes that would come back without these blocks.
+    pub held_bytes: u64,
+    /// Tag, number of blocks, their bytes. Tag 0: not known.
+    pub tags: Vec<(u32, u64, u64)>,
 }
 
 /// Chunks of one size.

@@ -36,9 +36,28 @@ pub fn ranges(image: &Image) -> Vec<(u64, u64)> {
     merged
 }
 
-/// The ranges that the list in `m` names, if it is there.
-fn listed(image: &Image, m: &Mapping) -> Vec<(u64, u64)> {
-    for (start, bytes) in image.slices(m.start, m.end) {
+/// The agent's library's writable parts.
+fn writable(image: &Image) -> impl Iterator<Item = &Mapping> {
+    let mut library: Option<u64> = None;
+    image.mappings().iter().filter(move |m| {
+        let continues = library == Some(m.start) && m.path.is_empty() && !m.shared;
+        let own = m.path.contains(AGENT_NAME) || continues;
+        if own {
+            library = Some(m.end);
+        }
+        own && m.write && !m.shared
+    })
+}
+
+/// Address of the table of pools by which a block's tag is found (`run --stacks`).
+pub fn table_of_pools(image: &Image) -> Option<u64> {
+    let at = writable(image).find_map(|m| list_in(image, m))?;
+    image.word(at + 24).filter(|&table| table != 0)
+}
+
+/// Address of the list in `m`, if it is there.
+fn list_in(image: &Image, m: &Mapping) -> Option<u64> {
+    image.slices(m.start, m.end).into_iter().find_map(|(start, bytes)| {
         let words = bytes.chunks_exact(ALIGNMENT).position(|two| {
             let word = |i: usize| {
                 two.get(8 * i..8 * i + 8)
@@ -46,15 +65,19 @@ fn listed(image: &Image, m: &Mapping) -> Vec<(u64, u64)> {
             };
             [word(0), word(1)] == OWN_MAPS_MAGIC.map(Some)
         });
-        let Some(at) = words.map(|i| start + (i * ALIGNMENT) as u64) else { continue };
-        let count = image.word(at + 16).unwrap_or(0).min(MAX_OWN_MAPS as u64);
-        let entry = |i| {
-            let (from, to) = (image.word(at + 32 + 16 * i)?, image.word(at + 40 + 16 * i)?);
-            // Anonymous memory that is there, not something else by accident.
-            let inside = |a: u64| image.mapping_at(a).is_some_and(|m| m.inode == 0 && !m.shared);
-            (from < to && inside(from) && inside(to - 1)).then_some((from, to))
-        };
-        return (0..count).filter_map(entry).collect();
-    }
-    Vec::new()
+        words.map(|i| start + (i * ALIGNMENT) as u64)
+    })
+}
+
+/// The ranges that the list in `m` names, if it is there.
+fn listed(image: &Image, m: &Mapping) -> Vec<(u64, u64)> {
+    let Some(at) = list_in(image, m) else { return Vec::new() };
+    let count = image.word(at + 16).unwrap_or(0).min(MAX_OWN_MAPS as u64);
+    let entry = |i| {
+        let (from, to) = (image.word(at + 32 + 16 * i)?, image.word(at + 40 + 16 * i)?);
+        // Anonymous memory that is there, not something else by accident.
+        let inside = |a: u64| image.mapping_at(a).is_some_and(|m| m.inode == 0 && !m.shared);
+        (from < to && inside(from) && inside(to - 1)).then_some((from, to))
+    };
+    (0..count).filter_map(entry).collect()
 }

@@ -3,6 +3,8 @@
 use serde::Serialize;
 use strandline_census::{HolderReport, Pin};
 
+use crate::pin_paths::PinPath;
+
 /// Name of the JSON's format.
 pub const SCHEMA: &str = "strandline-explain/1";
 
@@ -135,6 +137,9 @@ pub struct Explanation {
     pub causes: Vec<Cause>,
     /// What keeps memory from going back.
     pub pins: Vec<PinReport>,
+    /// Which lines asked for what keeps arenas, if the process records call paths.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pins_by_line: Vec<PinPath>,
     /// The objects that hold most of what is live.
     pub holders: Vec<HolderReport>,
     /// What would bring it back, most bytes first.

@@ -41,6 +41,7 @@ pub fn explain_profile(profile: &Profile, process: &Process) -> Explanation {
         rests_on: judged.rests_on,
         causes: causes(process),
         pins: Vec::new(),
+        pins_by_line: Vec::new(),
         holders: Vec::new(),
         remedies: remedies(),
         doubts: profile.doubts.clone(),

@@ -56,6 +56,7 @@ pub fn explain(looks: &[Census]) -> Option<Explanation> {
         rests_on: judged.rests_on,
         causes: causes(last, judged.verdict == Verdict::Referenced),
         pins: pins(last),
+        pins_by_line: Vec::new(),
         holders: last.holders.clone(),
         remedies: remedies(last),
         doubts: last.doubts.clone(),

@@ -206,12 +206,17 @@ fn totals(h: &read::Head, stacks: &read::Stacks) -> Totals {
         (0, _) => &h.latest,
         _ => &h.exit,
     };
+    // Of a program that didn't come to its end the ledger may be old, but not these counters.
+    let stranded_arenas = match h.exit.when {
+        0 => h.arena_resident - h.block_bytes,
+        _ => last.stranded_arenas,
+    };
     Totals {
         in_use: positive(h.in_use.saturating_add(h.in_use_native)),
         peak: positive(stacks.peak),
         rss: positive(last.rss - last.profiler),
         rss_peak: positive(stacks.rss_peak.max(last.rss) - last.profiler),
-        stranded_arenas: positive(last.stranded_arenas),
+        stranded_arenas: positive(stranded_arenas),
         stranded_heap: positive(last.stranded_heap),
         overflowed: u64::from(h.overflowed),
     }

@@ -108,6 +108,22 @@ fn pins(out: &mut String, e: &Explanation) {
     }
 }
 
+/// Lines that asked for what keeps arenas, those without which something would come back.
+fn lines(out: &mut String, e: &Explanation) {
+    let worth = e.pins_by_line.iter().filter(|line| line.held_bytes >= PIN);
+    for (i, line) in worth.take(PINS).enumerate() {
+        if i == 0 {
+            let _ = writeln!(out, "\nWho asked for what sits in arenas that are almost empty");
+        }
+        let text = printable(&line.text);
+        let callers = match line.callers.first() {
+            Some(caller) => format!(" (called by {})", printable(caller)),
+            None => String::new(),
+        };
+        let _ = writeln!(out, "  {}", wrapped(&format!("{text}{callers}"), 4, WIDTH).trim_start());
+    }
+}
+
 fn pin_text(pin: &PinReport) -> String {
     let who = match pin.type_name.as_str() {
         "" => "a block of C code".to_owned(),
@@ -158,6 +174,7 @@ pub fn render(e: &Explanation) -> String {
     verdict(&mut out, e);
     causes(&mut out, e);
     pins(&mut out, e);
+    lines(&mut out, e);
     remedies(&mut out, e);
     if !e.doubts.is_empty() {
         let _ =
@@ -216,6 +233,7 @@ mod tests {
                 Cause { bytes: 3 << 18, ..cause("other", 0, "in_use", false, "other") },
                 cause("copy_on_write", 7, "mapped", true, "of these: shared with a parent"),
             ],
+            pins_by_line: Vec::new(),
             pins: vec![PinReport {
                 what: "arena",
                 address: 0x7f00_0000_0000,

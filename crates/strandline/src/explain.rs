@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use strandline_census::{Census, Options};
-use strandline_explain::{explain as explained, explain_profile, Verdict};
+use strandline_explain::{explain as explained, explain_profile, pin_paths, Verdict};
 use strandline_report::explain::render;
 
+use crate::call_paths::CallPaths;
 use crate::census::{of_core, of_process, pid_in, read, to_json, write_report};
 use crate::cli::ExplainOptions;
 use crate::error::Error;
@@ -30,7 +31,11 @@ fn text(options: &ExplainOptions) -> Result<String, Error> {
     }
     let mut looks = looks(options)?;
     look_again(&mut looks, options);
-    let Some(explanation) = explained(&looks) else { return Err(Error::NothingToExplain) };
+    let Some(mut explanation) = explained(&looks) else { return Err(Error::NothingToExplain) };
+    let tagged = looks.last().filter(|c| !c.pinned.tagged.is_empty());
+    if let Some((census, paths)) = tagged.and_then(|c| Some((c, CallPaths::of(c.pid?)?))) {
+        explanation.pins_by_line = pin_paths(&census.pinned, |tag| paths.place(tag));
+    }
     if options.json {
         return to_json(&explanation);
     }

@@ -11,6 +11,7 @@
 //! runs: its own failures before the start end in a one-line error and code 125, and after the
 //! end they leave the program's own code alone.
 
+mod call_paths;
 mod census;
 mod cli;
 mod control;

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use strandline_capture::read;
-use strandline_profile::{Meta, Profile};
+use strandline_profile::{Meta, Profile, State};
 
 use crate::cli::Program;
 use crate::error::Error;
@@ -161,6 +161,11 @@ impl Recording {
         };
         for (process, (region, paths)) in profile.processes.iter_mut().zip(&indexes) {
             process.timeline = self.timelines.of(*region, paths);
+            let seen = process.timeline.points.iter().rev().find(|point| point.rss > 0);
+            // Of a program that didn't come to its end this is newer than its own last reading.
+            if let Some(point) = seen.filter(|_| process.state == State::Running) {
+                process.totals.rss = point.rss;
+            }
         }
         Ok(profile)
     }

@@ -572,3 +572,57 @@ for t in threads: t.join()
         assert!(made - freed < 20, "{made} made, {freed} freed");
     });
 }
+
+const PINS: &str = r#"
+import os, sys, time
+kept = []
+def pin(i):
+    return "pin %d" % i
+def fill():
+    gone = []
+    for i in range(600000):
+        gone.append("gone %d" % i)
+        if i % 9000 == 0:
+            kept.append(pin(i))
+fill()
+print(os.getpid())
+sys.stdout.flush()
+time.sleep(60)
+"#;
+
+/// Of a process that records call paths `explain` says which line asked for what keeps arenas; of
+/// a profile it says what became of the memory.
+#[test]
+fn explained_by_line() {
+    let few = |version| [(3, 8), (3, 11), (3, 13)].contains(&version);
+    each_of(few, |python| {
+        let dir = Dir::new();
+        let (mut command, path) = command(python, &dir, PINS, &[]);
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+        let explain = |target: &str| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
+            command.args(["explain", "--json", target]);
+            let said: serde_json::Value =
+                serde_json::from_str(&run(&mut command, "").ok().stdout).unwrap();
+            said
+        };
+        let said = explain(line.trim());
+        let first = &said["pins_by_line"][0];
+        let place = first["place"].as_str().unwrap_or_default();
+        assert!(place.starts_with("pin (") && place.ends_with("program.py:5)"), "{said:#}");
+        assert!(first["callers"][0].as_str().unwrap().starts_with("fill ("), "{first}");
+        assert!(number(first, "held_bytes") > 8_000_000, "{first}");
+        assert!((60..80).contains(&number(first, "blocks")), "{first}");
+        assert!(first["text"].as_str().unwrap().contains("% of"), "{first}");
+        // SAFETY: kills the program that was started above.
+        unsafe { libc::kill(line.trim().parse().unwrap(), libc::SIGTERM) };
+        child.wait().unwrap();
+        let said = explain(path.to_str().unwrap());
+        assert_eq!(said["verdict"], "allocator_retention", "{said:#}");
+        assert_eq!(said["reason"], "free_blocks");
+    });
+}
