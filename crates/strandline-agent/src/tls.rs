@@ -45,7 +45,7 @@ pub struct Tls {
     pub depth: Cell<usize>,
     /// `--stacks`: this thread's index into the capture's table plus one, 0 if it has none.
     pub thread: Cell<u32>,
-    /// `--stacks`: its name was looked for.
+    /// `--stacks`: how often its name was looked for.
     pub named: Cell<u32>,
     /// `--stacks`: the allocator that is passing a request on (`DOMAIN_*` plus one), 0: none.
     pub domain: Cell<u32>,

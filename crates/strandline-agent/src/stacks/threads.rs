@@ -26,21 +26,24 @@ pub fn mine() -> u32 {
 #[inline]
 pub fn with_gil(tstate: usize) {
     let t = tls();
-    if t.named.get() != 0 {
+    let tries = t.named.get();
+    if tries >= TRIES {
         return;
     }
+    let mut name = [0; 256];
+    let len = name_of(tstate, &mut name);
+    let name = name.get(..len).unwrap_or(&[]);
     if t.thread.get() == 0 {
-        let mut name = [0; 256];
-        let len = name_of(tstate, &mut name);
-        assign(name.get(..len).unwrap_or(&[]));
-    } else {
-        // It was seen before Python ran on it.
-        let mut name = [0; 256];
-        let len = name_of(tstate, &mut name);
-        rename(name.get(..len).unwrap_or(&[]));
+        assign(name);
+    } else if len > 0 {
+        rename(name);
     }
-    t.named.set(1);
+    // At its first allocation a thread has no frame yet.
+    t.named.set(if len > 0 { TRIES } else { tries + 1 });
 }
+
+/// How often the name of a thread is looked for.
+const TRIES: u32 = 16;
 
 /// Gives this thread's number a name.
 fn rename(name: &[u8]) {
@@ -58,7 +61,7 @@ fn rename(name: &[u8]) {
 pub fn without_gil() {
     if tls().thread.get() == 0 {
         assign(if is_main() { b"MainThread" } else { b"" });
-        tls().named.set(is_main() as u32);
+        tls().named.set(if is_main() { TRIES } else { 0 });
     }
 }
 
@@ -193,7 +196,7 @@ fn renamed(name: *const c_char) {
         len += 1;
     }
     assign(text.get(..len).unwrap_or(&[]));
-    tls().named.set(1);
+    tls().named.set(TRIES);
 }
 
 /// `prctl`.
