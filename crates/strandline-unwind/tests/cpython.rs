@@ -37,6 +37,9 @@ fn run(python: &Path, witness: &Path, without: bool, extra: &[PathBuf]) -> (Stri
         .arg(witness)
         .arg(if without { "1" } else { "0" })
         .args(extra)
+        // Loaded at the start, so that its thread-local data is there with each thread: made at
+        // first use it would take malloc's lock, in a signal handler that may have come in malloc.
+        .env("LD_PRELOAD", witness)
         .output()
         .expect("an interpreter");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
