@@ -8,7 +8,7 @@ use strandline_unwind::cfi::{evaluate, find, frames_address, Context, Row, Secti
 struct Everything;
 impl Context for Everything {
     fn register(&self, number: usize) -> Option<u64> {
-        (number < 17).then_some(number as u64 * 0x1111)
+        (number < 17).then(|| number as u64 * 0x1111)
     }
     fn memory(&self, address: u64) -> Option<u64> {
         (address % 3 != 0).then(|| address.wrapping_mul(0x9e37_79b9))
