@@ -4,7 +4,9 @@
 //! `dlsym` itself allocates, [`crate::own`] serves.
 
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::tls::{tls, Flagged, RESOLVING};
 
 /// One of libc's functions.
 pub struct Real {
@@ -29,19 +31,18 @@ impl Real {
 
     #[cold]
     fn resolve(&self) -> usize {
-        if RESOLVING.swap(true, Relaxed) {
+        // A lookup is under way on this thread: an allocation now comes from dlsym itself. Other
+        // threads that look up at the same time find the same.
+        if tls().flags.get() & RESOLVING != 0 {
             return 0;
         }
+        let _resolving = Flagged::new(RESOLVING);
         // SAFETY: dlsym(3) with a C string.
         let p = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) } as usize;
-        RESOLVING.store(false, Relaxed);
         self.address.store(p, Relaxed);
         p
     }
 }
-
-/// A lookup is under way: an allocation now comes from dlsym itself.
-static RESOLVING: AtomicBool = AtomicBool::new(false);
 
 macro_rules! real {
     ($($id:ident $name:literal)*) => {

@@ -15,13 +15,15 @@ pub const IN_AGENT: u32 = 2;
 pub const IN_ARENA: u32 = 4;
 /// 2.7: the thread is inside `PyObject_Malloc`, `PyObject_Realloc` or `PyObject_Free`.
 pub const IN_OBJECT_27: u32 = 8;
+/// The thread looks one of libc's functions up.
+pub const RESOLVING: u32 = 16;
 
 /// Words of one thread; all zero in a new thread.
 #[repr(C)]
 pub struct Tls {
     /// Set of profiled lines that are active on this thread: index of a capture context.
     pub context: Cell<u32>,
-    /// `QUIET`, `IN_AGENT`, `IN_ARENA`, `IN_OBJECT_27`.
+    /// `QUIET`, `IN_AGENT`, `IN_ARENA`, `IN_OBJECT_27`, `RESOLVING`.
     pub flags: Cell<u32>,
     /// Address of this thread's `PyThreadState`, 0 if never seen.
     pub tstate: Cell<usize>,

@@ -5,6 +5,7 @@ use strandline_profile::{Domain, Path, Process, Profile, State};
 
 use crate::mib;
 use crate::model::{Cause, Explanation, Remedy, Sure, Verdict, SCHEMA};
+use crate::verdict::Judged;
 
 /// What is less than this is no reason to worry, bytes, and so is what is less than one part in so
 /// many of RSS.
@@ -46,14 +47,6 @@ pub fn explain_profile(profile: &Profile, process: &Process) -> Explanation {
         remedies: remedies(),
         doubts: profile.doubts.clone(),
     }
-}
-
-struct Judged {
-    verdict: Verdict,
-    reason: &'static str,
-    sure: Sure,
-    text: String,
-    rests_on: Vec<String>,
 }
 
 fn judge(process: &Process) -> Judged {

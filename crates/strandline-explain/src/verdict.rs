@@ -22,12 +22,12 @@ const USUAL_NATIVE: u64 = 4 << 20;
 const CAME_BACK: u64 = 8 << 20;
 
 /// What is said of a process.
-struct Judged {
-    verdict: Verdict,
-    reason: &'static str,
-    sure: Sure,
-    text: String,
-    rests_on: Vec<String>,
+pub(crate) struct Judged {
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: &'static str,
+    pub(crate) sure: Sure,
+    pub(crate) text: String,
+    pub(crate) rests_on: Vec<String>,
 }
 
 /// Explains a process from looks at it, the oldest first; `None` without any.

@@ -24,6 +24,13 @@ pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
     for (index, tables) in &regions.tables {
         let Some(stacks) = &tables.stacks else { continue };
         let (process, paths) = process(tables, stacks);
+        if stacks.nodes.is_empty() {
+            // The agent's first word there is that entry 0 is used.
+            profile.doubts.push(format!(
+                "process {}: there was no room for its call paths (ulimit -v); they are missing",
+                process.pid
+            ));
+        }
         if process.totals.overflowed > 0 {
             profile.doubts.push(format!(
                 "process {}: {} allocations found no room in a table; they are under \"unknown\"",

@@ -118,11 +118,13 @@ impl StackReader {
         if address.wrapping_sub(self.start) > self.span {
             return None;
         }
+        let word = address as *const Unaligned;
         // SAFETY: the word lies between the running function's red zone and the top of the
         // thread's stack, which is mapped as long as the thread runs on it; whoever gave the
         // bounds vouches for the top. Nobody else writes to these words: they are older than
         // this call. Volatile: they are no object of Rust's.
-        Some(unsafe { core::ptr::read_volatile(address as *const Unaligned).0 })
+        let word = unsafe { core::ptr::read_volatile(word) };
+        Some(word.0)
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Error {
     OutputExists(PathBuf),
     #[error("{}: exists already and is not overwritten; remove it, choose another name with -o, or use --force", .0.display())]
     ProfileExists(PathBuf),
+    #[error("{}: not a regular file, and is not replaced; name another one", .0.display())]
+    NotAFile(PathBuf),
     #[error("{}: {}", .0.display(), .1)]
     Profile(PathBuf, strandline_profile::FileError),
     #[error("{}: {}", .0.display(), .1)]

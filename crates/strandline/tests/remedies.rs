@@ -218,7 +218,7 @@ fn cycles_come_back_by_collecting() {
 
 /// Says its resident bytes, and the processor time that it took.
 const SAYS: &str = r#"
-import os, sys
+import sys
 x = dict((i, [i]) for i in range(200000))
 y = [str(i) for i in range(300000)]
 z = [bytearray(600) for _ in range(50000)]
@@ -230,8 +230,7 @@ rss()
 sys.stdout.write("[%d]\n" % rss())
 "#;
 
-/// The program as it is has the memory that it has without strandline. (What it costs in time is
-/// in `benches/`.)
+/// The program as it is has the memory that it has without strandline.
 #[test]
 fn as_is_is_as_it_is() {
     each(|python| {

@@ -29,7 +29,12 @@ impl Place {
         if !force && path.symlink_metadata().is_ok() {
             return Err(Error::ProfileExists(path.to_owned()));
         }
-        let place = Place { path: path.to_owned(), ours: force };
+        // A link stays: what it points to is overwritten. A device or a pipe is never replaced.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if path.metadata().is_ok_and(|m| !m.is_file()) {
+            return Err(Error::NotAFile(path));
+        }
+        let place = Place { path, ours: force };
         place.temporary().map_err(failed)?;
         Ok(place)
     }
@@ -140,5 +145,10 @@ mod tests {
         assert_eq!(free.path, Path::new("strandline-app.7.strand"));
         assert!(Place::prepare(Path::new("/no/such/dir/x.strand"), false).is_err());
         assert!(Place::prepare(dir.path(), true).is_err());
+        assert!(matches!(Place::prepare(Path::new("/dev/null"), true), Err(Error::NotAFile(_))));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        Place::prepare(&link, true).unwrap().write(&Profile::default()).unwrap();
+        assert!(link.symlink_metadata().unwrap().is_symlink());
     }
 }

@@ -1,5 +1,5 @@
-//! How long a million call paths take. Not part of the usual run:
-//! `cargo test --release -p strandline-views --test large -- --ignored --nocapture`.
+//! How long a million call paths take in each view:
+//! `cargo run --release -p strandline-views --example large`.
 
 use std::time::Instant;
 
@@ -49,9 +49,7 @@ fn large() -> Profile {
     Profile { processes: vec![builder.finish()], ..Profile::default() }
 }
 
-#[test]
-#[ignore = "takes a while, and only says how long"]
-fn a_million_paths() {
+fn main() {
     let profile = large();
     let mut bytes = Vec::new();
     write(&profile, &mut bytes).unwrap();
