@@ -19,6 +19,7 @@ import datetime
 import json
 import os
 import pathlib
+import re
 import platform
 import statistics
 import subprocess
@@ -126,7 +127,8 @@ class Python:
 
 def high_water(ran):
     """MiB."""
-    return int(ran.err.rsplit("high", 1)[1].split()[0]) / 1024
+    # A report beside it may quote the program.
+    return int(re.search(r"high\s+(\d+)", ran.err).group(1)) / 1024
 
 
 def note(text):
@@ -186,6 +188,11 @@ class Bench:
             return Ran([self.strandline, *options, *words], self.dir)
 
         return "strandline", run
+
+    def by_path(self, python, *words):
+        profile = self.dir / "run.strand"
+        options = ["run", "--stacks", "--force", "-o", profile, "--python", python.path]
+        return "strandline --stacks", lambda: Ran([self.strandline, *options, *words], self.dir)
 
     def pair(self, python, *words):
         return [self.plain(python, *words), self.profiled(python, *words)]
@@ -310,6 +317,7 @@ class Bench:
 
     def peer_variants(self, python, words):
         found = [self.plain(python, *words), self.profiled(python, *words)]
+        found.append(self.by_path(python, *words))
         count = iter(range(1000000))
         if python.has("memray"):
 
