@@ -380,7 +380,7 @@ fn programs_at_rest_and_at_work() {
             let value = program.remedy("--collect");
             assert_eq!(value["remedy"], "collect", "{name}");
             let took: f64 = program.line().parse().unwrap();
-            assert!((2.99..15.0).contains(&took), "{name} took {took}");
+            assert!((5.99..60.0).contains(&took), "{name} took {took}");
             assert_eq!(program.line(), answer, "{name}");
             program.end();
         };
@@ -400,7 +400,7 @@ fn a_signal_that_comes_later_is_seen() {
                       signal.signal(signal.SIGUSR1, lambda *a: say('signal'))\n\
                       say(os.getpid())\n\
                       start = time.time()\n\
-                      time.sleep(3)\n\
+                      time.sleep(6)\n\
                       say(time.time() - start)\n";
             let mut program = Running::start(python, source);
             let start = Instant::now();
@@ -408,9 +408,9 @@ fn a_signal_that_comes_later_is_seen() {
             // SAFETY: kill(2) has no preconditions.
             unsafe { libc::kill(program.pid as i32, libc::SIGUSR1) };
             assert_eq!(program.line(), "signal");
-            assert!(start.elapsed().as_secs_f64() < 2.9, "the signal had to wait");
+            assert!(start.elapsed().as_secs_f64() < 5.9, "the signal had to wait");
             let took: f64 = program.line().parse().unwrap();
-            assert!((2.99..15.0).contains(&took), "{took}");
+            assert!((5.99..60.0).contains(&took), "{took}");
             program.end();
         },
     );
