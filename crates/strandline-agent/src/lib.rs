@@ -50,7 +50,9 @@ mod stacks;
 mod symbols;
 mod tls;
 
+pub mod brk;
 pub mod exec;
+pub mod lookups;
 pub mod malloc;
 mod proc;
 pub mod process;

@@ -64,6 +64,8 @@ real! {
     MMAP c"mmap"
     MUNMAP c"munmap"
     MREMAP c"mremap"
+    BRK c"brk"
+    SBRK c"sbrk"
     EXECVE c"execve"
     EXECVPE c"execvpe"
     FEXECVE c"fexecve"

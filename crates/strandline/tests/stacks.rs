@@ -4,98 +4,12 @@
 mod common;
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path as File, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::recorded::*;
 use common::*;
-use strandline_profile::{Amount, Domain, Path, Process, Profile, State, Weight};
-
-/// A program that was run with `--stacks`, and its profile.
-struct Recorded {
-    ran: Ran,
-    profile: Profile,
-    _dir: Dir,
-}
-
-fn read(path: &File) -> Profile {
-    let mut file = std::fs::File::open(path).unwrap();
-    strandline_profile::read(&mut file).unwrap()
-}
-
-fn command(python: &Python, dir: &Dir, source: &str, options: &[&str]) -> (Command, PathBuf) {
-    let script = dir.file("program.py", source);
-    let profile = dir.join("out.strand");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
-    clean(&mut command);
-    command.args(["run", "--stacks", "-o"]).arg(&profile).args(options);
-    command.arg("--python").arg(&python.path).arg(script).current_dir(dir.path());
-    (command, profile)
-}
-
-fn record_with(python: &Python, source: &str, options: &[&str]) -> Recorded {
-    let dir = Dir::new();
-    let (mut command, path) = command(python, &dir, source, options);
-    let ran = run(&mut command, "");
-    let profile = read(&path);
-    Recorded { ran, profile, _dir: dir }
-}
-
-fn record(python: &Python, source: &str) -> Recorded {
-    let recorded = record_with(python, source, &[]);
-    assert_eq!(recorded.ran.code, Some(0), "{}", recorded.ran.stderr);
-    assert!(recorded.profile.doubts.is_empty(), "{:?}", recorded.profile.doubts);
-    recorded
-}
-
-/// Function names of a path, innermost first.
-fn names<'a>(process: &'a Process, path: &Path) -> Vec<(&'a str, u32)> {
-    let mut names = Vec::new();
-    let mut node = path.node as usize;
-    while node != 0 {
-        let frame = process.frames[process.nodes[node].frame as usize];
-        let name = process.strings[frame.function as usize].as_str();
-        names.push((name.rsplit('.').next().unwrap(), frame.line));
-        node = process.nodes[node].parent as usize;
-    }
-    names
-}
-
-/// What was allocated by calls that end in these functions, innermost first.
-fn under(process: &Process, functions: &[&str], weight: Weight) -> Amount {
-    let fits = |path: &&Path| {
-        let names = names(process, path);
-        names.len() >= functions.len() && names.iter().zip(functions).all(|(n, f)| n.0 == *f)
-    };
-    let amounts = process.paths.iter().filter(fits).map(|path| weight.of(path));
-    amounts.fold(Amount::default(), Amount::plus)
-}
-
-fn sum(process: &Process, weight: Weight) -> Amount {
-    process.paths.iter().map(|path| weight.of(path)).fold(Amount::default(), Amount::plus)
-}
-
-/// Number of requests of that size class and domain by calls that end in this function.
-fn requests(process: &Process, function: &str, domain: Domain, bytes: usize) -> u64 {
-    let class = strandline_capture::layout::size_class(bytes);
-    let fits = |path: &&Path| {
-        path.domain == domain && names(process, path).first().is_some_and(|n| n.0 == function)
-    };
-    let paths = process.paths.iter().filter(fits);
-    paths.map(|path| u64::from(path.sizes.get(class).copied().unwrap_or(0))).sum()
-}
-
-/// Every profile adds up.
-fn adds_up(process: &Process) {
-    assert_eq!(sum(process, Weight::InUse).bytes, process.totals.in_use);
-    assert_eq!(sum(process, Weight::Peak).bytes, process.totals.peak);
-    for path in &process.paths {
-        let own = path.allocated.blocks - path.inherited.blocks;
-        assert_eq!(path.sizes.iter().map(|&n| u64::from(n)).sum::<u64>(), own);
-        let ended: u64 = path.lifetimes.iter().map(|&n| u64::from(n)).sum();
-        assert_eq!(ended, path.freed.blocks, "{:?}", names(process, path));
-    }
-}
+use strandline_profile::{Amount, Domain, Path, State, Weight};
 
 const PATHS: &str = r#"
 import sys, threading

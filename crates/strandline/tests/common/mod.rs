@@ -8,6 +8,7 @@
 // Every test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod recorded;
 pub mod standing;
 
 use std::ffi::OsString;
