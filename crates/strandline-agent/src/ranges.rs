@@ -394,12 +394,17 @@ pub unsafe fn mremap(
     flags: c_int,
     new_address: *mut c_void,
 ) -> *mut c_void {
-    let mut pieces = NO_PIECES;
-    let mut n = 0;
-    if counting() {
+    let on = counting();
+    if on {
         crate::rss::pages_moved();
-        n = take(old as usize, old_bytes, &mut pieces);
     }
+    let moves =
+        |start: *mut c_void, bytes| Leaving::new(start as usize, if on { bytes } else { 0 });
+    let from = moves(old, old_bytes);
+    // What is there already makes room.
+    let fixed = flags & libc::MREMAP_FIXED != 0;
+    let there = moves(new_address, if fixed { new_bytes } else { 0 });
+    let counted = from.count > 0;
     // SAFETY: libc's mremap.
     let p = unsafe {
         libc_call!(
@@ -410,18 +415,15 @@ pub unsafe fn mremap(
             ) -> *mut c_void
         )
     };
-    for piece in pieces.iter().take(n) {
-        if p == libc::MAP_FAILED {
-            put(piece.start, piece.bytes, piece.tag, piece.birth);
-        } else {
-            uncount(*piece);
-        }
-    }
-    if counting() && p != libc::MAP_FAILED {
+    let done = p != libc::MAP_FAILED;
+    // With MREMAP_DONTUNMAP the old pages are empty, but still the program's.
+    from.end(done && flags & libc::MREMAP_DONTUNMAP == 0);
+    there.end(done);
+    if on && done {
         crate::rss::large_freed(old_bytes);
         crate::rss::large_allocated(new_bytes);
     }
-    if n > 0 && p != libc::MAP_FAILED {
+    if counted && done {
         count(p as usize, new_bytes);
     }
     p

@@ -73,6 +73,8 @@ struct Recording {
     place: Place,
     meta: Meta,
     timelines: Timelines,
+    /// A profile was written.
+    written: bool,
 }
 
 fn now() -> u64 {
@@ -92,7 +94,8 @@ impl Recorder {
             command,
             ..Meta::default()
         };
-        let mut recording = Recording { capture, place, meta, timelines: Timelines::default() };
+        let timelines = Timelines::default();
+        let mut recording = Recording { capture, place, meta, timelines, written: false };
         let told = stop.clone();
         let thread = std::thread::Builder::new()
             .name("strandline-record".to_owned())
@@ -114,7 +117,11 @@ impl Recorder {
             Ended::Code(code) => recording.meta.exit_code = Some(code),
             Ended::Signal(signal) => recording.meta.signal = Some(signal),
         }
-        recording.write()
+        let earlier = recording.written;
+        recording.write().map_err(|e| match e {
+            Error::Output(path, e) if earlier => Error::ProfileStays(path, e),
+            e => e,
+        })
     }
 }
 
@@ -172,6 +179,8 @@ impl Recording {
 
     fn write(&mut self) -> Result<Written, Error> {
         let profile = self.profile()?;
-        self.place.write(&profile)
+        let written = self.place.write(&profile)?;
+        self.written = true;
+        Ok(written)
     }
 }

@@ -37,6 +37,9 @@ pub fn run(parsed: Parsed) -> ExitCode {
         }
     };
     let pid = running.pid;
+    // Beyond a limit on the size of files writing fails; it doesn't end us. The program has begun
+    // and keeps its own way with the signal.
+    let _limit = signals::Ignored::new(libc::SIGXFSZ);
     let ended = match running.wait() {
         Ok(ended) => ended,
         Err(e) => {

@@ -284,47 +284,6 @@ grows()
 }
 
 #[test]
-fn pieces_of_mappings() {
-    let source = r#"
-import ctypes
-libc = ctypes.CDLL(None)
-size, pointer, i = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
-libc.mmap.restype, libc.mmap.argtypes = pointer, [pointer, size, i, i, i, ctypes.c_long]
-libc.munmap.argtypes = [pointer, size]
-PAGE = 4096
-def take(pages):
-    return libc.mmap(None, pages * PAGE, 3, 0x22, -1, 0)
-def half():
-    p = take(2)
-    libc.munmap(p + PAGE, PAGE)
-def middle():
-    p = take(13)
-    libc.munmap(p + 4 * PAGE, PAGE)
-    libc.munmap(p + 8 * PAGE, PAGE)
-def several():
-    p = take(30)
-    libc.munmap(p, 30 * PAGE)
-    take(10)
-half(); middle(); several()
-"#;
-    each(|python| {
-        let recorded = record(python, source);
-        let p = &recorded.profile.processes[0];
-        let pages = |caller: &str, weight: Weight| {
-            let fits = |path: &&Path| {
-                let names = names(p, path);
-                path.domain == Domain::Mmap && names.len() > 1 && names[1].0 == caller
-            };
-            p.paths.iter().filter(fits).map(|path| weight.of(path).bytes).sum::<u64>() / 4096
-        };
-        assert_eq!(pages("half", Weight::InUse), 1);
-        assert_eq!(pages("middle", Weight::InUse), 11);
-        assert_eq!(pages("several", Weight::InUse), 10);
-        assert_eq!(pages("several", Weight::Allocated), 40);
-    });
-}
-
-#[test]
 fn children_have_parts_of_their_own() {
     let source = r#"
 import os
@@ -449,42 +408,6 @@ fn the_usual_name() {
         .collect();
     assert_eq!(names.len(), 1, "{names:?}");
     assert!(names[0].starts_with("strandline-some_app.") && names[0].ends_with(".strand"));
-}
-
-/// Four threads that move blocks at the same time: every pair is matched.
-#[test]
-fn realloc_under_contention() {
-    let source = r#"
-import ctypes, threading
-libc = ctypes.CDLL(None)
-pointer, size = ctypes.c_void_p, ctypes.c_size_t
-libc.realloc.restype, libc.realloc.argtypes = pointer, [pointer, size]
-libc.free.argtypes = [pointer]
-def move():
-    blocks = [None] * 50
-    for i in range(20000):
-        k = i % 50
-        blocks[k] = libc.realloc(blocks[k], 200 + i % 700)
-    for b in blocks:
-        libc.free(b)
-threads = [threading.Thread(target=move) for _ in range(4)]
-for t in threads: t.start()
-for t in threads: t.join()
-"#;
-    let few = |version| [(3, 11), (3, 13)].contains(&version);
-    each_of(few, |python| {
-        let recorded = record(python, source);
-        let p = &recorded.profile.processes[0];
-        assert_eq!(sum(p, Weight::InUse).bytes, p.totals.in_use);
-        let fits = |path: &&Path| {
-            path.domain == Domain::Malloc && names(p, path).first().is_some_and(|n| n.0 == "move")
-        };
-        let paths = || p.paths.iter().filter(fits);
-        let made: u64 = paths().map(|path| path.allocated.blocks).sum();
-        let freed: u64 = paths().map(|path| path.freed.blocks).sum();
-        assert!(made >= 80_000, "{made}");
-        assert!(made - freed < 20, "{made} made, {freed} freed");
-    });
 }
 
 const PINS: &str = r#"

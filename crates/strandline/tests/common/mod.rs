@@ -66,7 +66,8 @@ fn paths() -> Vec<PathBuf> {
     found
 }
 
-fn ask(path: &Path) -> Python {
+/// The interpreter at `path`.
+pub fn interpreter(path: &Path) -> Python {
     let code = "import sys; print('%d %d %d' % (sys.version_info[0], sys.version_info[1], \
                 sys.getsizeof(b'')))";
     let mut command = Command::new(path);
@@ -89,7 +90,7 @@ fn ask(path: &Path) -> Python {
 pub fn pythons() -> &'static [Python] {
     static FOUND: OnceLock<Vec<Python>> = OnceLock::new();
     FOUND.get_or_init(|| {
-        let mut found: Vec<Python> = paths().iter().map(|path| ask(path)).collect();
+        let mut found: Vec<Python> = paths().iter().map(|path| interpreter(path)).collect();
         found.sort();
         assert!(
             !found.is_empty(),
