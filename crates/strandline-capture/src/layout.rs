@@ -583,3 +583,5 @@ pub use stacks::*;
 pub const TAG_INDEX_UNKNOWN: u32 = 2;
 /// Tag of what the agent made the interpreter allocate for the agent itself.
 pub const TAG_INDEX_PROFILER: u32 = 3;
+/// `--stacks`: tag of call paths that found no room in a table.
+pub const TAG_INDEX_NO_ROOM: u32 = 4;

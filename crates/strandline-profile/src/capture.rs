@@ -8,6 +8,9 @@ use strandline_capture::read::{self, RawLedger, Regions, Tables};
 use crate::build::Builder;
 use crate::model::*;
 
+/// The function that stands for call paths which found no room in the agent's tables.
+const NO_ROOM: &str = "(call paths that found no room)";
+
 /// The profile of what a capture holds now, without timelines; of [`Meta`] only what the capture
 /// knows. With each process the index of its region, and for each of the region's tags the index
 /// of its path (`u32::MAX`: none).
@@ -33,7 +36,8 @@ pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
         }
         if process.totals.overflowed > 0 {
             profile.doubts.push(format!(
-                "process {}: {} allocations found no room in a table; they are under \"unknown\"",
+                "process {}: there were more call paths than there is room for: {} allocations are \
+                 under \"{NO_ROOM}\"",
                 process.pid, process.totals.overflowed
             ));
         }
@@ -56,6 +60,13 @@ fn process(tables: &Tables, stacks: &read::Stacks) -> (Process, Vec<u32>) {
             *to = if frame == 0 { parent } else { builder.node(parent, frame) };
         }
     }
+    let no_room = layout::TAG_INDEX_NO_ROOM as usize;
+    let left_out = stacks.paths.get(no_room).filter(|path| path.blocks + path.inherited_blocks > 0);
+    let left_out = left_out.map(|path| {
+        let function = builder.string(NO_ROOM);
+        let frame = builder.frame(Frame { function, ..Frame::default() });
+        (builder.node(0, frame), path.blocks)
+    });
     let process = builder.process();
     let h = &tables.head;
     process.pid = h.pid;
@@ -74,14 +85,15 @@ fn process(tables: &Tables, stacks: &read::Stacks) -> (Process, Vec<u32>) {
         tid: t.tid,
         allocations: 0,
     }));
-    let index = paths(process, tables, stacks, &nodes);
+    let index = paths(process, tables, stacks, &nodes, left_out.map_or(0, |(node, _)| node));
     for path in &process.paths {
         if let Some(thread) = process.threads.get_mut(path.thread as usize) {
             let inherited = path.inherited.blocks;
             thread.allocations += path.allocated.blocks.saturating_sub(inherited);
         }
     }
-    process.totals = totals(h, stacks);
+    process.totals =
+        Totals { overflowed: left_out.map_or(0, |(_, blocks)| blocks), ..totals(h, stacks) };
     (builder.finish(), index)
 }
 
@@ -132,8 +144,15 @@ fn add_classes(to: &mut Vec<u32>, from: &[u32]) {
     }
 }
 
-/// Fills in the paths; for each tag the index of its path.
-fn paths(process: &mut Process, tables: &Tables, stacks: &read::Stacks, nodes: &[u32]) -> Vec<u32> {
+/// Fills in the paths; for each tag the index of its path. `left_out` is the node for what found
+/// no room.
+fn paths(
+    process: &mut Process,
+    tables: &Tables,
+    stacks: &read::Stacks,
+    nodes: &[u32],
+    left_out: u32,
+) -> Vec<u32> {
     let mut known: HashMap<(u32, u32, Domain), usize> = HashMap::new();
     let mut sums: Vec<[Signed; 3]> = Vec::new();
     let mut index = vec![u32::MAX; tables.tags.len()];
@@ -147,7 +166,10 @@ fn paths(process: &mut Process, tables: &Tables, stacks: &read::Stacks, nodes: &
         if i == layout::TAG_INDEX_PROFILER as usize || !counted {
             continue;
         }
-        let node = nodes.get(record.node as usize).copied().unwrap_or(0);
+        let node = match i == layout::TAG_INDEX_NO_ROOM as usize {
+            true => left_out,
+            false => nodes.get(record.node as usize).copied().unwrap_or(0),
+        };
         let key = (node, record.thread, domain(record.domain));
         let at = *known.entry(key).or_insert_with(|| {
             let (node, thread, domain) = key;
@@ -225,6 +247,6 @@ fn totals(h: &read::Head, stacks: &read::Stacks) -> Totals {
         rss_peak: positive(stacks.rss_peak.max(last.rss) - last.profiler),
         stranded_arenas: positive(stranded_arenas),
         stranded_heap: positive(last.stranded_heap),
-        overflowed: u64::from(h.overflowed),
+        overflowed: 0,
     }
 }

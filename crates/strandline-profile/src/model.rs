@@ -246,7 +246,7 @@ pub struct Totals {
     pub stranded_arenas: u64,
     /// Kept by the C library's malloc and in no live block, at the end.
     pub stranded_heap: u64,
-    /// Allocations that found no room in a table: they are in use under "unknown".
+    /// Allocations whose call paths found no room: they are all under one function that says so.
     pub overflowed: u64,
 }
 

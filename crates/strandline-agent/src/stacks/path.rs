@@ -20,7 +20,7 @@ use crate::map::Map;
 use crate::memory;
 use crate::python::{self, CFRAME, DIRECT, OBJECT};
 use crate::region::region;
-use crate::sites::{self, EPOCH, TSTATE_EPOCH, UNKNOWN};
+use crate::sites::{self, EPOCH, NO_ROOM, TSTATE_EPOCH, UNKNOWN};
 use crate::tls::{tls, QUIET};
 
 const WAYS: usize = 4;
@@ -148,7 +148,7 @@ pub fn current_native(domain: u32) -> u32 {
         return UNKNOWN;
     }
     let known = t.tstate_epoch.get() == TSTATE_EPOCH.load(Relaxed);
-    let tstate = if known { t.tstate.get() } else { 0 };
+    let tstate = if known { t.tstate.get() } else { sites::note_unknown_thread() };
     threads::without_gil();
     let hash = hash_of(tstate, domain, TAG_NATIVE);
     match cached(hash) {
@@ -168,8 +168,13 @@ fn resolve(tstate: usize, hash: u64, domain: u32, flags: u32) -> u32 {
             let Some((node, site, exact)) = walk(tstate, &mut fresh) else { return UNKNOWN };
             keeps &= exact;
             let context = tls().context.get();
-            let tag = tag_for(What { node, site, domain, context, flags, thread: threads::mine() });
-            if keeps && tag != UNKNOWN {
+            let thread = threads::mine();
+            let tag = match node {
+                NO_NODE => NO_ROOM,
+                node => tag_for(What { node, site, domain, context, flags, thread }),
+            };
+            // What found no room isn't given any in the map of hashes.
+            if keeps && tag != NO_ROOM {
                 if HASHES_EPOCH.swap(EPOCH.load(Relaxed), Relaxed) != EPOCH.load(Relaxed) {
                     HASHES.clear();
                 }
@@ -178,7 +183,7 @@ fn resolve(tstate: usize, hash: u64, domain: u32, flags: u32) -> u32 {
             tag
         }
     };
-    if keeps && tag != UNKNOWN {
+    if keeps {
         keep(hash, tag);
     }
     drop(guard);
@@ -299,6 +304,9 @@ fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
     Some((node, site, exact))
 }
 
+/// Stands for a node that found no room, and for all that is called from there.
+const NO_NODE: u32 = u32::MAX;
+
 /// The node for `frame` called from `parent`, its site (0: no code of its own), and whether both
 /// are so for as long as no code is freed.
 fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, bool) {
@@ -314,14 +322,12 @@ fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, bool) {
         }
     };
     let site = sites::site(code, place.line_by_cursor());
-    if site == 0 {
-        return (parent, 0, false);
-    }
-    let node = node_of(parent, site);
-    (node, site, watched && place.exact && node != parent)
+    let found = site != 0 && parent != NO_NODE;
+    let node = if found { node_of(parent, site) } else { NO_NODE };
+    (node, site, watched && place.exact)
 }
 
-/// The node for `site` called from `parent`; `parent` if the table is full.
+/// The node for `site` called from `parent`; `NO_NODE` if the table is full.
 fn node_of(parent: u32, site: u32) -> u32 {
     let key = (parent as u64) << 32 | site as u64;
     if let Some(node) = NODES.get(key) {
@@ -329,14 +335,11 @@ fn node_of(parent: u32, site: u32) -> u32 {
     }
     let s = stacks();
     let node = s.head.nodes.load(Relaxed);
-    let Some(n) = s.nodes.get(node as usize) else {
-        region().head.overflowed.fetch_add(1, Relaxed);
-        return parent;
-    };
+    let Some(n) = s.nodes.get(node as usize) else { return NO_NODE };
     n.parent.store(parent, Relaxed);
     n.site.store(site, Relaxed);
     if !NODES.insert(key, node) {
-        return parent;
+        return NO_NODE;
     }
     s.head.nodes.store(node + 1, Relaxed);
     node
@@ -364,13 +367,13 @@ fn tag_for(what: What) -> u32 {
     if let Some(tag) = TAGS.get(key) {
         return tag;
     }
-    let Some(tag) = sites::new_tag(what.site, what.context, what.flags) else { return UNKNOWN };
+    let Some(tag) = sites::new_tag(what.site, what.context, what.flags) else { return NO_ROOM };
     let p = path_of(tag);
     p.node.store(what.node, Relaxed);
     p.thread.store(what.thread, Relaxed);
     p.domain.store(what.domain, Relaxed);
     if !TAGS.insert(key, tag) {
-        return UNKNOWN;
+        return NO_ROOM;
     }
     region().head.tags.store(tag + 1, Relaxed);
     tag
