@@ -419,7 +419,9 @@ fn object_freed(p: usize) {
 pub fn note_unknown_thread() -> usize {
     let current = python::current_tstate();
     let remembered = TSTATE_EPOCH.load(Relaxed) != NEVER;
-    if current == 0 || !remembered || !symbols::GIL_THIS_THREAD.found() {
+    // 2.7 keeps what belongs to threads in a list of its own, and calls malloc with its lock held.
+    let lockless = python::layout().is_some_and(|l| l.version >= (3, 6));
+    if current == 0 || !remembered || !lockless || !symbols::GIL_THIS_THREAD.found() {
         return 0;
     }
     // SAFETY: PyGILState_GetThisThreadState reads thread-local storage, with or without the GIL.
