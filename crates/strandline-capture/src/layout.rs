@@ -332,8 +332,8 @@ pub struct Tag {
     pub context: AtomicU32,
     /// `TAG_*` bits.
     pub flags: AtomicU32,
-    /// `--stacks`: the usual size and lifetime: see [`Path::sizes`].
-    pub usual: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
     /// Bytes asked for.
     pub allocated: AtomicU64,
     /// Bytes given back by threads that held the GIL.

@@ -58,11 +58,12 @@ fn cached(hash: u64) -> u32 {
     0
 }
 
+/// The newest comes first, so that the first entry that is looked at is nearly always the one.
 fn keep(hash: u64, tag: u32) {
-    // Which entry makes room follows from the hash's low bits.
-    if let Some([check, cell]) = set_of(hash).0.get(hash as usize % WAYS) {
-        cell.store(tag as u64, Relaxed);
-        check.store(hash ^ tag as u64, Relaxed);
+    let (mut check, mut tag) = (hash ^ tag as u64, tag as u64);
+    for [entry_check, entry_tag] in &set_of(hash).0 {
+        tag = entry_tag.swap(tag, Relaxed);
+        check = entry_check.swap(check, Relaxed);
     }
 }
 
