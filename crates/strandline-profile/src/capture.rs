@@ -13,7 +13,11 @@ use crate::model::*;
 /// of its path (`u32::MAX`: none).
 pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
     let mut profile = Profile {
-        meta: Meta { temporary_distance: regions.temporary_distance, ..Meta::default() },
+        meta: Meta {
+            temporary_distance: regions.temporary_distance,
+            native: regions.options & layout::OPTION_NATIVE != 0,
+            ..Meta::default()
+        },
         processes: Vec::new(),
         doubts: regions.doubts.sentences(),
     };
@@ -56,7 +60,9 @@ fn process(tables: &Tables, stacks: &read::Stacks) -> (Process, Vec<u32>) {
             *to = if frame == 0 { parent } else { builder.node(parent, frame) };
         }
     }
+    let modules = modules(&mut builder, tables);
     let process = builder.process();
+    process.modules = modules;
     let h = &tables.head;
     process.pid = h.pid;
     process.parent_pid = h.parent_pid;
@@ -90,7 +96,12 @@ fn frame(builder: &mut Builder, tables: &Tables, site: &read::Site) -> u32 {
     let Some(code) = tables.codes.get(site.code as usize).filter(|_| site.code != 0) else {
         return 0;
     };
-    let (function, file) = (builder.string(&code.name), builder.string(&code.file));
+    let file = builder.string(&code.file);
+    if code.native {
+        let (kind, address) = (FrameKind::Native, u64::from(site.line));
+        return builder.frame(Frame { file, kind, address, ..Frame::default() });
+    }
+    let function = builder.string(&code.name);
     builder.frame(Frame {
         function,
         file,
@@ -98,6 +109,25 @@ fn frame(builder: &mut Builder, tables: &Tables, site: &read::Site) -> u32 {
         first_line: code.first_line,
         ..Frame::default()
     })
+}
+
+/// The libraries of native frames.
+fn modules(builder: &mut Builder, tables: &Tables) -> Vec<Module> {
+    let native = tables.codes.iter().filter(|code| code.native);
+    let module = |code: &read::Code| {
+        Module { file: builder.string(&code.file), build_id: bytes(&code.name) }
+    };
+    native.map(module).collect()
+}
+
+/// From hexadecimal; empty if it is something else.
+fn bytes(hex: &str) -> Vec<u8> {
+    let digit = |b: &u8| (*b as char).to_digit(16).map(|d| d as u8);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    hex.as_bytes().chunks(2).map(byte).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn arguments(command: &[u8]) -> Vec<String> {

@@ -6,6 +6,7 @@ mod export;
 mod flamegraph;
 mod report;
 mod stats;
+mod symbolise;
 mod table;
 mod tree;
 
@@ -33,6 +34,7 @@ pub fn show(view: &View) -> ExitCode {
         View::Diff(options) => diff::show(options),
         View::Flamegraph(options) => flamegraph::show(options),
         View::Export(options) => export::show(options),
+        View::Symbolise(options) => symbolise::show(options),
     }
 }
 
