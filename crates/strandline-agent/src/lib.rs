@@ -57,4 +57,4 @@ pub mod process;
 pub mod ranges;
 
 pub use process::start;
-pub use stacks::threads;
+pub use stacks::{native, threads};

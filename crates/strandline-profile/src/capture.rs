@@ -114,8 +114,9 @@ fn frame(builder: &mut Builder, tables: &Tables, site: &read::Site) -> u32 {
 /// The libraries of native frames.
 fn modules(builder: &mut Builder, tables: &Tables) -> Vec<Module> {
     let native = tables.codes.iter().filter(|code| code.native);
-    let module = |code: &read::Code| {
-        Module { file: builder.string(&code.file), build_id: bytes(&code.name) }
+    let module = |code: &read::Code| Module {
+        file: builder.string(&code.file),
+        build_id: bytes(&code.name),
     };
     native.map(module).collect()
 }

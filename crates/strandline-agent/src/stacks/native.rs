@@ -7,12 +7,14 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use strandline_capture::layout::{OPTION_NATIVE, OPTION_STACKS};
+use libc::{c_int, c_void};
+use strandline_capture::layout::OPTION_NATIVE;
 use strandline_unwind::modules::{self, Module};
 use strandline_unwind::{capture, End, Range};
 
 use super::path::DEEPEST;
 use crate::map::Map;
+use crate::real::{self, libc_call};
 use crate::region::{self, region, store_text};
 use crate::sites;
 use crate::tls::tls;
@@ -34,7 +36,6 @@ pub fn start() {
     if !super::on() || region::options() & OPTION_NATIVE == 0 {
         return;
     }
-    debug_assert!(region::options() & OPTION_STACKS != 0);
     strandline_unwind::refresh();
     let Some(Range { start, end }) = modules::at(start as *const () as usize).map(|m| m.1.extent)
     else {
@@ -69,6 +70,23 @@ pub fn look_for_modules() {
     if on() && !modules::finds_later_ones() && !FORKED.load(Relaxed) {
         strandline_unwind::refresh();
     }
+}
+
+/// `dlclose`: what is known by the library's addresses doesn't hold any more. (`dlopen` is left
+/// alone: it looks at who calls it. A library that is new is noticed by its addresses.)
+///
+/// # Safety
+/// As libc's.
+pub unsafe fn dlclose(library: *mut c_void) -> c_int {
+    if real::DLCLOSE.address() == 0 {
+        return -1;
+    }
+    // SAFETY: libc's dlclose.
+    let status = unsafe { libc_call!(real::DLCLOSE, fn(library => *mut c_void) -> c_int) };
+    if on() {
+        strandline_unwind::refresh();
+    }
+    status
 }
 
 /// True if `address` is in the agent.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use strandline_profile::{FrameKind, Profile};
 
-use super::read;
+use super::{load, say_doubts};
 use crate::cli::views::SymboliseOptions;
 use crate::error::{Error, OUR_FAILURE};
 use crate::record::{self, Place};
@@ -21,7 +21,7 @@ pub fn show(options: &SymboliseOptions) -> ExitCode {
 }
 
 fn make(options: &SymboliseOptions) -> Result<(), Error> {
-    let mut profile = read(&options.file)?;
+    let mut profile = load(&options.file)?;
     let mut place = match &options.output {
         Some(output) => Place::prepare(output, options.force)?,
         None => Place::prepare(&options.file, true)?,
@@ -29,11 +29,8 @@ fn make(options: &SymboliseOptions) -> Result<(), Error> {
     let before = nameless(&profile);
     // Where a library was not found at the end of the run, it may be found now.
     profile.doubts.retain(|doubt| !strandline_symbols::is_about_names(doubt));
-    let had = profile.doubts.len();
     record::name(&mut profile, &options.dirs);
-    for doubt in profile.doubts.iter().skip(had) {
-        crate::error::say(&strandline_report::text::printable(doubt));
-    }
+    say_doubts(&options.file, &profile);
     let left = nameless(&profile);
     let written = place.write(&profile)?;
     let path: &Path = &written.path;
