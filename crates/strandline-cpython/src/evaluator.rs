@@ -27,3 +27,19 @@ pub const fn evaluator(version: (u8, u8)) -> Evaluator {
         _ => Evaluator::EntryFrame,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_version_has_one() {
+        for version in [(2, 7), (3, 6), (3, 10)] {
+            assert_eq!(evaluator(version), Evaluator::OneFrame);
+        }
+        assert_eq!(evaluator((3, 11)), Evaluator::CFrame { previous: 16 });
+        for version in [(3, 12), (3, 13), (3, 15), (4, 0)] {
+            assert_eq!(evaluator(version), Evaluator::EntryFrame);
+        }
+    }
+}

@@ -259,3 +259,51 @@ fn totals(h: &read::Head, stacks: &read::Stacks) -> Totals {
         overflowed: u64::from(h.overflowed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_ids() {
+        assert_eq!(bytes("00ff1a"), [0, 0xff, 0x1a]);
+        for odd in ["", "0", "0x12", "zz", "00f"] {
+            assert_eq!(bytes(odd), [0u8; 0], "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_library_is_no_code_object() {
+        let code = |file: &str, name: &str, native| read::Code {
+            file: file.into(),
+            name: name.into(),
+            first_line: 0,
+            native,
+        };
+        let tables = Tables {
+            codes: vec![
+                code("", "", false),
+                code("app.py", "main", false),
+                code("/lib/libz.so", "ab", true),
+            ],
+            sites: vec![
+                read::Site { code: 0, line: 0 },
+                read::Site { code: 1, line: 3 },
+                read::Site { code: 2, line: 0x1f0 },
+            ],
+            ..Tables::default()
+        };
+        let node = |parent, site| read::Node { parent, site };
+        let stacks = read::Stacks {
+            nodes: vec![node(0, 0), node(0, 1), node(1, 2)],
+            ..read::Stacks::default()
+        };
+        let (process, _) = process(&tables, &stacks);
+        let [_, python, native] = process.frames[..] else { panic!("{:?}", process.frames) };
+        assert_eq!((python.kind, python.line), (FrameKind::Python, 3));
+        let expected = (FrameKind::Native, 0, 0, 0x1f0);
+        assert_eq!((native.kind, native.function, native.line, native.address), expected);
+        assert_eq!(process.modules, [Module { file: native.file, build_id: vec![0xab] }]);
+        assert_eq!(process.nodes[2].parent, 1);
+    }
+}
