@@ -57,4 +57,5 @@ pub mod process;
 pub mod ranges;
 
 pub use process::start;
+pub use stacks::native::dlclose;
 pub use stacks::threads;

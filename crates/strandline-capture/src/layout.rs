@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 /// First eight bytes of every capture.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
 /// Version of this layout. A reader refuses any other.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Bytes in front of the first region.
 pub const HEADER_BYTES: usize = 64 * 1024;
 /// Room for a region, and the distance between two if there are no [`Stacks`]. The file is
@@ -87,6 +87,8 @@ pub const OPTION_EXPLAIN: u32 = 1 << 16;
 
 /// [`Header::options`]: every allocation is counted under its whole call path ([`Stacks`]).
 pub const OPTION_STACKS: u32 = 1 << 17;
+/// [`Header::options`], with [`OPTION_STACKS`]: call paths have the frames of machine code, too.
+pub const OPTION_NATIVE: u32 = 1 << 18;
 
 /// [`Request::kind`]: the program called `strandline.census()`.
 pub const CENSUS_CALL: u32 = 1;
@@ -318,8 +320,10 @@ pub struct Code {
     pub name: Text,
     /// `co_firstlineno`.
     pub first_line: AtomicU32,
-    /// Padding.
-    pub reserved: AtomicU32,
+    /// Not 0: no code object but a library of machine code. `file` is its path, `name` its build
+    /// id in hexadecimal (empty: it has none), and the line of a [`Site`] in it is an address
+    /// inside an instruction, in the library's own terms.
+    pub native: AtomicU32,
 }
 
 /// What was allocated at one site, while one set of profiled lines ran.

@@ -181,7 +181,8 @@ fn largest(process: &Process, fits: impl Fn(&Path) -> bool) -> String {
 }
 
 fn place(process: &Process, path: &Path) -> String {
-    let node = process.nodes.get(path.node as usize).filter(|_| path.node != 0);
+    let node = process.innermost_python(path.node);
+    let node = process.nodes.get(node as usize).filter(|_| node != 0);
     let Some(frame) = node.and_then(|node| process.frames.get(node.frame as usize)) else {
         return "code outside Python".to_owned();
     };
@@ -235,7 +236,7 @@ fn remedies() -> Vec<Remedy> {
 
 #[cfg(test)]
 mod tests {
-    use strandline_profile::{Amount, Builder, Point, Totals};
+    use strandline_profile::{Amount, Builder, Frame, FrameKind, Point, Totals};
 
     use super::*;
 
@@ -251,6 +252,21 @@ mod tests {
             ..Path::default()
         });
         builder.finish()
+    }
+
+    #[test]
+    fn who_holds_it_is_told_by_a_line_of_python() {
+        let mut builder = Builder::new();
+        let line = builder.python_path([("load", "app.py", 7)]);
+        let file = builder.string("libz.so.1");
+        let native = Frame { file, kind: FrameKind::Native, address: 0x12, ..Frame::default() };
+        let native = builder.frame(native);
+        let (inner, alone) = (builder.node(line, native), builder.node(0, native));
+        let process = builder.finish();
+        let named = |node| place(&process, &Path { node, ..Path::default() });
+        assert_eq!(named(inner), "load (app.py:7)");
+        assert_eq!(named(alone), "code outside Python");
+        assert_eq!(named(0), "code outside Python");
     }
 
     fn explained(process: &Process) -> Explanation {

@@ -122,7 +122,23 @@ impl Recorder {
             Ended::Code(code) => recording.meta.exit_code = Some(code),
             Ended::Signal(signal) => recording.meta.signal = Some(signal),
         }
-        recording.write()
+        let mut profile = recording.profile()?;
+        let written = recording.place.write(&profile)?;
+        if !profile.meta.native {
+            return Ok(written);
+        }
+        // Names may take a while; should somebody not want to wait, the profile is there.
+        name(&mut profile, &[]);
+        recording.place.write(&profile)
+    }
+}
+
+/// Gives the native frames of a profile their names; what hinders that is added to its doubts.
+pub fn name(profile: &mut Profile, dirs: &[PathBuf]) {
+    for doubt in strandline_symbols::symbolise(profile, dirs) {
+        if !profile.doubts.contains(&doubt) {
+            profile.doubts.push(doubt);
+        }
     }
 }
 
@@ -168,6 +184,7 @@ impl Recording {
         profile.meta = Meta {
             written: now(),
             temporary_distance: profile.meta.temporary_distance,
+            native: profile.meta.native,
             ..self.meta.clone()
         };
         for (process, (region, paths)) in profile.processes.iter_mut().zip(&indexes) {
