@@ -33,6 +33,6 @@ pub use class::{Class, Group, Sums};
 pub use model::{
     AllocatorReport, ArenaReport, Census, ChunkReport, ClassReport, CollectorReport, GarbageReport,
     HeapReport, HolderReport, InterpreterReport, LargeReport, MallocReport, MappingReport, Pin,
-    Pinned, Returns, SizeClassReport, TaggedArena, TypeReport, SCHEMA,
+    Pinned, Returns, SizeClassReport, TaggedArena, TaggedChunks, TypeReport, SCHEMA,
 };
 pub use take::{take, Options};

@@ -113,7 +113,7 @@ fn lines(out: &mut String, e: &Explanation) {
     let worth = e.pins_by_line.iter().filter(|line| line.held_bytes >= PIN);
     for (i, line) in worth.take(PINS).enumerate() {
         if i == 0 {
-            let _ = writeln!(out, "\nWho asked for what sits in arenas that are almost empty");
+            let _ = writeln!(out, "\nWho asked for what sits among freed memory");
         }
         let text = printable(&line.text);
         let callers = match line.callers.first() {
