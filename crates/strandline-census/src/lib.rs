@@ -16,6 +16,7 @@ mod free_threaded;
 mod functions;
 mod heaps;
 mod holders;
+mod holes;
 mod int_blocks;
 mod mappings;
 mod marking;

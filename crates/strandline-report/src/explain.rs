@@ -143,7 +143,8 @@ fn pin_text(pin: &PinReport) -> String {
 }
 
 fn remedies(out: &mut String, e: &Explanation) {
-    let helps = |r: &&Remedy| r.predicted_bytes.is_none_or(|bytes| bytes >= HELP);
+    let helps =
+        |r: &&Remedy| r.predicted_bytes.or(r.at_most_bytes).is_none_or(|bytes| bytes >= HELP);
     let (help, none): (Vec<&Remedy>, Vec<&Remedy>) = e.remedies.iter().partition(helps);
     let _ = writeln!(
         out,
@@ -151,7 +152,9 @@ fn remedies(out: &mut String, e: &Explanation) {
     );
     for r in help {
         let bytes = match (r.predicted_bytes, r.is_estimate) {
-            (None, _) => "?".to_owned(),
+            (None, _) => {
+                r.at_most_bytes.map_or("?".to_owned(), |most| format!("≤{}", mib(most.into())))
+            }
             (Some(bytes), false) => mib(bytes as i128),
             (Some(bytes), true) => format!("~{}", mib(bytes as i128)),
         };
@@ -202,6 +205,7 @@ mod tests {
         let remedy = |name, bytes: Option<u64>, is_estimate, text: &str| Remedy {
             name,
             predicted_bytes: bytes,
+            at_most_bytes: None,
             is_estimate,
             text: text.to_owned(),
         };

@@ -111,25 +111,36 @@ fn the_tables_of_a_dict_stay_at_the_end_of_the_heap() {
 
 #[test]
 fn free_pools_between_live_ones_are_named() {
-    each(|python| {
-        let all = accounts(python, "lists_deepcopy_clear.py");
-        all.iter().for_each(|(source, line)| adds_up(source, line));
-        let copy = of(&all, "y = copy");
-        let pools = part(copy, "python_free_pools");
-        match python.version.0 {
-            2 => assert!(pools < 2 << 20, "{copy}"),
-            _ => assert!(pools > 28 << 20, "{copy}"),
-        }
-    });
+    one_of_each(
+        |_| true,
+        |python| {
+            let all = accounts(python, "lists_deepcopy_clear.py");
+            all.iter().for_each(|(source, line)| adds_up(source, line));
+            let copy = of(&all, "y = copy");
+            let pools = part(copy, "python_free_pools");
+            match python.version.0 {
+                2 => assert!(pools < 2 << 20, "{copy}"),
+                _ => assert!(pools > 28 << 20, "{copy}"),
+            }
+        },
+    );
 }
 
 #[test]
 fn arrays_of_lists_go_back_with_their_arenas_or_leave_holes() {
-    each(|python| {
+    // Half a GiB: a few versions stand for the rest.
+    let some = |version| [(2, 7), (3, 8), (3, 13)].contains(&version);
+    one_of_each(some, |python| {
         let all = accounts(python, "ranges_deepcopy_clear.py");
         all.iter().for_each(|(source, line)| adds_up(source, line));
         let del = of(&all, "del x");
-        eprintln!("{python} {del:#}\n{:#}", of(&all, "y = copy"));
+        if python.version.0 == 2 {
+            // A million arrays of ten references, 136 bytes each, are chunks of malloc, 144 bytes.
+            assert!((part(del, "malloc_bins") - 144_000_000).abs() < 1 << 20, "{del}");
+        } else {
+            // They are blocks of Python's, and go with the lists.
+            assert!(i(del, "returned_bytes") > i(del, "freed_bytes") * 97 / 100, "{del}");
+        }
     });
 }
 
