@@ -26,8 +26,10 @@ use timeline::Timelines;
 
 /// Time between two profiles of a running program, at least.
 const OFTEN: Duration = Duration::from_secs(2);
-/// Writing takes at most this part of the time.
-const PART: u32 = 50;
+/// Writing takes at most this part of a processor's time.
+const WRITING: u32 = 100;
+/// Looking takes at most this part of a processor's time.
+const LOOKING: u32 = 200;
 
 /// A place for the profile that was found good before the program started.
 pub struct Wanted {
@@ -78,6 +80,12 @@ struct Recording {
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |d| d.as_nanos() as u64)
+}
+
+/// Processor time of this thread: on a busy machine that is what it costs, not the time it takes.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 impl Recorder {
@@ -137,17 +145,20 @@ impl Written {
 
 impl Recording {
     fn watch(&mut self, stop: &AtomicBool) {
-        let (mut written, mut pause) = (Instant::now(), OFTEN);
+        let (mut look, mut write) = (Instant::now(), Instant::now() + OFTEN);
         while !stop.load(Relaxed) {
-            let wait = self.timelines.look(&self.capture);
-            if written.elapsed() >= pause {
-                let before = Instant::now();
+            let before = cpu_time();
+            if look <= Instant::now() {
+                let wait = self.timelines.look(&self.capture);
+                look = Instant::now() + wait.max((cpu_time() - before) * LOOKING);
+            }
+            let before = cpu_time();
+            if write <= Instant::now() {
                 // A full disk now may have room at the end; what is there stays.
                 let _ = self.write();
-                pause = OFTEN.max(before.elapsed() * PART);
-                written = Instant::now();
+                write = Instant::now() + OFTEN.max((cpu_time() - before) * WRITING);
             }
-            std::thread::park_timeout(wait);
+            std::thread::park_timeout(look.min(write).saturating_duration_since(Instant::now()));
         }
     }
 
