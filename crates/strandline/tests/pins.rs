@@ -48,7 +48,8 @@ fn what_keeps_a_heap_is_named_by_line() {
             let found = lines.iter().find(|l| l["what"] == what);
             found.unwrap_or_else(|| panic!("no {what} in {lines:#?}"))
         };
-        // 400 buffers; the program's other blocks may stand in a few of the pages.
+        // 400 buffers. Where a block of another line stands among them (a frame, an array that grew),
+        // the heap's end would go back no further than to that.
         let freed = 400 * 60_000;
         for what in ["heap", "thread_heap", "hole"] {
             let line = of(what);
@@ -56,7 +57,7 @@ fn what_keeps_a_heap_is_named_by_line() {
             assert!(place.starts_with("stays (") && place.ends_with("program.py:5)"), "{line:#}");
             assert!(line["callers"][0].as_str().unwrap().starts_with("fill ("), "{line:#}");
             let held = number(line, "held_bytes");
-            assert!((freed * 9 / 10..freed * 22 / 10).contains(&held), "{line:#}");
+            assert!((freed / 2..freed * 22 / 10).contains(&held), "{line:#}");
             assert!((1..=10).contains(&number(line, "blocks")), "{line:#}");
         }
     });
