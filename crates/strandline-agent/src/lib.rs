@@ -59,4 +59,5 @@ pub mod process;
 pub mod ranges;
 
 pub use process::start;
+pub use stacks::native::dlclose;
 pub use stacks::threads;

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 /// First eight bytes of every capture.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
 /// Version of this layout. A reader refuses any other.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Bytes in front of the first region.
 pub const HEADER_BYTES: usize = 64 * 1024;
 /// Room for a region, and the distance between two if there are no [`Stacks`]. The file is
@@ -87,6 +87,8 @@ pub const OPTION_EXPLAIN: u32 = 1 << 16;
 
 /// [`Header::options`]: every allocation is counted under its whole call path ([`Stacks`]).
 pub const OPTION_STACKS: u32 = 1 << 17;
+/// [`Header::options`], with [`OPTION_STACKS`]: call paths have the frames of machine code, too.
+pub const OPTION_NATIVE: u32 = 1 << 18;
 
 /// [`Request::kind`]: the program called `strandline.census()`.
 pub const CENSUS_CALL: u32 = 1;
@@ -226,7 +228,7 @@ pub struct Control {
 pub const OWN_MAPS_MAGIC: [u64; 2] =
     [u64::from_le_bytes(*b"strand\xf0\x9f"), u64::from_le_bytes(*b"own maps")];
 /// Capacity of [`OwnMaps::maps`].
-pub const MAX_OWN_MAPS: usize = 254;
+pub const MAX_OWN_MAPS: usize = 253;
 /// A part of the file name under which a process has the agent's library mapped.
 pub const AGENT_NAME: &str = "memfd:strandline-agent";
 /// The same of the capture.
@@ -249,6 +251,57 @@ pub const fn pool_entry(word: u64, block: u64, shift: u32, size: u64) -> Option<
     Some(slab + (offset - POOL_HEADER) / size * 8)
 }
 
+/// Where the address of the tables for the chunk of malloc at `chunk` is (`--stacks`): one word a
+/// GiB of address space in the table at `roots`. `chunk` is the address that malloc handed out.
+pub const fn chunk_gib(roots: u64, chunk: u64) -> u64 {
+    roots + (chunk >> 30) * 8
+}
+
+/// Chunks of less than this, heads included, have their tag in a small leaf, bytes.
+pub const CHUNK_LARGE: u64 = 512;
+/// Chunks from this size on have theirs in the tables themselves, bytes.
+pub const CHUNK_HUGE: u64 = 128 << 10;
+/// Offsets in the tables for a GiB: addresses of leaves for small chunks, of leaves for large ones,
+/// entries of huge ones.
+pub const CHUNK_TABLES: [u64; 3] = [128 + (8 << 18), 128 + (8 << 18) + (8 << 15), CHUNK_HUGE_TABLE];
+const CHUNK_HUGE_TABLE: u64 = 128 + (8 << 18) + (8 << 15) + (8 << 13);
+
+/// Where the tag of a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkEntry {
+    /// In a leaf, whose address is at `word`: at `offset` a `u32`, with the tag from bit 10 on.
+    Small {
+        /// Address of the leaf's address.
+        word: u64,
+        /// Bytes from the leaf's start.
+        offset: u64,
+    },
+    /// The same, with a `u32` that is the tag.
+    Large {
+        /// Address of the leaf's address.
+        word: u64,
+        /// Bytes from the leaf's start.
+        offset: u64,
+    },
+    /// At this address, a `u32`.
+    Huge(u64),
+}
+
+/// Where the tag of the chunk at `chunk` is, `bytes` long with its head, given the address of its
+/// GiB's tables.
+pub const fn chunk_entry(gib: u64, chunk: u64, bytes: u64) -> ChunkEntry {
+    let [small, large, huge] = CHUNK_TABLES;
+    if bytes < CHUNK_LARGE {
+        let word = gib + small + ((chunk >> 15) & 0x7fff) * 8;
+        ChunkEntry::Small { word, offset: ((chunk >> 5) & 0x3ff) * 4 }
+    } else if bytes < CHUNK_HUGE {
+        let word = gib + large + ((chunk >> 17) & 0x1fff) * 8;
+        ChunkEntry::Large { word, offset: ((chunk >> 9) & 0xff) * 16 + 8 }
+    } else {
+        ChunkEntry::Huge(gib + huge + ((chunk >> 17) & 0x1fff) * 16 + 8)
+    }
+}
+
 /// Bytes in front of a pool's first block (pool_header, Objects/obmalloc.c).
 pub const POOL_HEADER: u64 = 48;
 
@@ -263,6 +316,11 @@ pub struct OwnMaps {
     /// `--stacks`: address of the table of pools, by which a block's tag is found
     /// ([`pool_entry`]); 0: there is none.
     pub pools: AtomicU64,
+    /// `--stacks`: address of the table by which the tag of a chunk of malloc is found
+    /// ([`chunk_gib`]); 0: there is none.
+    pub chunks: AtomicU64,
+    /// Padding.
+    pub reserved: u64,
     /// Address of the first byte, address after the last.
     pub maps: [[AtomicU64; 2]; MAX_OWN_MAPS],
 }
@@ -318,8 +376,10 @@ pub struct Code {
     pub name: Text,
     /// `co_firstlineno`.
     pub first_line: AtomicU32,
-    /// Padding.
-    pub reserved: AtomicU32,
+    /// Not 0: no code object but a library of machine code. `file` is its path, `name` its build
+    /// id in hexadecimal (empty: it has none), and the line of a [`Site`] in it is an address
+    /// inside an instruction, in the library's own terms.
+    pub native: AtomicU32,
 }
 
 /// What was allocated at one site, while one set of profiled lines ran.
@@ -332,8 +392,8 @@ pub struct Tag {
     pub context: AtomicU32,
     /// `TAG_*` bits.
     pub flags: AtomicU32,
-    /// `--stacks`: the usual size and lifetime: see [`Path::sizes`].
-    pub usual: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
     /// Bytes asked for.
     pub allocated: AtomicU64,
     /// Bytes given back by threads that held the GIL.

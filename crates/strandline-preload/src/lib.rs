@@ -69,6 +69,7 @@ forward! {
     fn free_aligned_sized(p: *mut c_void, align: usize, n: usize) = hooks::free_aligned_sized;
     fn prctl(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_int = threads::prctl;
     fn pthread_setname_np(thread: usize, name: *const c_char) -> c_int = threads::pthread_setname;
+    fn dlclose(library: *mut c_void) -> c_int = strandline_agent::dlclose;
     fn system(command: *const c_char) -> c_int = exec_hooks::system;
     fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void = exec_hooks::popen;
     fn _exit(status: c_int) -> ! = process::exit_now;

@@ -16,7 +16,11 @@ const NO_ROOM: &str = "(call paths that found no room)";
 /// of its path (`u32::MAX`: none).
 pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
     let mut profile = Profile {
-        meta: Meta { temporary_distance: regions.temporary_distance, ..Meta::default() },
+        meta: Meta {
+            temporary_distance: regions.temporary_distance,
+            native: regions.options & layout::OPTION_NATIVE != 0,
+            ..Meta::default()
+        },
         processes: Vec::new(),
         doubts: regions.doubts.sentences(),
     };
@@ -67,7 +71,9 @@ fn process(tables: &Tables, stacks: &read::Stacks) -> (Process, Vec<u32>) {
         let frame = builder.frame(Frame { function, ..Frame::default() });
         (builder.node(0, frame), path.blocks)
     });
+    let modules = modules(&mut builder, tables);
     let process = builder.process();
+    process.modules = modules;
     let h = &tables.head;
     process.pid = h.pid;
     process.parent_pid = h.parent_pid;
@@ -102,7 +108,12 @@ fn frame(builder: &mut Builder, tables: &Tables, site: &read::Site) -> u32 {
     let Some(code) = tables.codes.get(site.code as usize).filter(|_| site.code != 0) else {
         return 0;
     };
-    let (function, file) = (builder.string(&code.name), builder.string(&code.file));
+    let file = builder.string(&code.file);
+    if code.native {
+        let (kind, address) = (FrameKind::Native, u64::from(site.line));
+        return builder.frame(Frame { file, kind, address, ..Frame::default() });
+    }
+    let function = builder.string(&code.name);
     builder.frame(Frame {
         function,
         file,
@@ -110,6 +121,26 @@ fn frame(builder: &mut Builder, tables: &Tables, site: &read::Site) -> u32 {
         first_line: code.first_line,
         ..Frame::default()
     })
+}
+
+/// The libraries of native frames.
+fn modules(builder: &mut Builder, tables: &Tables) -> Vec<Module> {
+    let native = tables.codes.iter().filter(|code| code.native);
+    let module = |code: &read::Code| Module {
+        file: builder.string(&code.file),
+        build_id: bytes(&code.name),
+    };
+    native.map(module).collect()
+}
+
+/// From hexadecimal; empty if it is something else.
+fn bytes(hex: &str) -> Vec<u8> {
+    let digit = |b: &u8| (*b as char).to_digit(16).map(|d| d as u8);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    hex.as_bytes().chunks(2).map(byte).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn arguments(command: &[u8]) -> Vec<String> {
@@ -250,5 +281,53 @@ fn totals(h: &read::Head, stacks: &read::Stacks) -> Totals {
         stranded_arenas: positive(stranded_arenas),
         stranded_heap: positive(last.stranded_heap),
         overflowed: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_ids() {
+        assert_eq!(bytes("00ff1a"), [0, 0xff, 0x1a]);
+        for odd in ["", "0", "0x12", "zz", "00f"] {
+            assert_eq!(bytes(odd), [0u8; 0], "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_library_is_no_code_object() {
+        let code = |file: &str, name: &str, native| read::Code {
+            file: file.into(),
+            name: name.into(),
+            first_line: 0,
+            native,
+        };
+        let tables = Tables {
+            codes: vec![
+                code("", "", false),
+                code("app.py", "main", false),
+                code("/lib/libz.so", "ab", true),
+            ],
+            sites: vec![
+                read::Site { code: 0, line: 0 },
+                read::Site { code: 1, line: 3 },
+                read::Site { code: 2, line: 0x1f0 },
+            ],
+            ..Tables::default()
+        };
+        let node = |parent, site| read::Node { parent, site };
+        let stacks = read::Stacks {
+            nodes: vec![node(0, 0), node(0, 1), node(1, 2)],
+            ..read::Stacks::default()
+        };
+        let (process, _) = process(&tables, &stacks);
+        let [_, python, native] = process.frames[..] else { panic!("{:?}", process.frames) };
+        assert_eq!((python.kind, python.line), (FrameKind::Python, 3));
+        let expected = (FrameKind::Native, 0, 0, 0x1f0);
+        assert_eq!((native.kind, native.function, native.line, native.address), expected);
+        assert_eq!(process.modules, [Module { file: native.file, build_id: vec![0xab] }]);
+        assert_eq!(process.nodes[2].parent, 1);
     }
 }

@@ -250,6 +250,9 @@ pub struct RunOptions {
     /// Record who allocates, by call path, into strandline-SCRIPT.PID.strand (see strandline report)
     #[arg(long)]
     pub stacks: bool,
+    /// --stacks: with the functions of C, C++ and Rust code
+    #[arg(long, requires = "stacks")]
+    pub native: bool,
     /// --stacks: overwrite the profile's file if there is one
     #[arg(long, requires = "stacks")]
     pub force: bool,

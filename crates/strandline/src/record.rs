@@ -126,10 +126,26 @@ impl Recorder {
             Ended::Signal(signal) => recording.meta.signal = Some(signal),
         }
         let earlier = recording.written;
-        recording.write().map_err(|e| match e {
+        let mut profile = recording.profile()?;
+        let written = recording.place.write(&profile).map_err(|e| match e {
             Error::Output(path, e) if earlier => Error::ProfileStays(path, e),
             e => e,
-        })
+        })?;
+        if !profile.meta.native {
+            return Ok(written);
+        }
+        // Names may take a while; should somebody not want to wait, the profile is there.
+        name(&mut profile, &[]);
+        recording.place.write(&profile)
+    }
+}
+
+/// Gives the native frames of a profile their names; what hinders that is added to its doubts.
+pub fn name(profile: &mut Profile, dirs: &[PathBuf]) {
+    for doubt in strandline_symbols::symbolise(profile, dirs) {
+        if !profile.doubts.contains(&doubt) {
+            profile.doubts.push(doubt);
+        }
     }
 }
 
@@ -175,6 +191,7 @@ impl Recording {
         profile.meta = Meta {
             written: now(),
             temporary_distance: profile.meta.temporary_distance,
+            native: profile.meta.native,
             ..self.meta.clone()
         };
         for (process, (region, paths)) in profile.processes.iter_mut().zip(&indexes) {

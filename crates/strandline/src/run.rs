@@ -106,7 +106,8 @@ fn start(
         | bit(options.census_at_exit, layout::OPTION_CENSUS_EXIT)
         | bit(options.census_at_peak, layout::OPTION_CENSUS_PEAK)
         | bit(options.explain, layout::OPTION_EXPLAIN)
-        | bit(options.stacks, layout::OPTION_STACKS);
+        | bit(options.stacks, layout::OPTION_STACKS)
+        | bit(options.native, layout::OPTION_NATIVE);
     let capture = shared::capture(bits, &options.functions.join("\n"), options.temporary)?;
     let agent = shared::agent()?;
     let (agent_name, capture_name) =

@@ -6,6 +6,7 @@ mod export;
 mod flamegraph;
 mod report;
 mod stats;
+mod symbolise;
 mod table;
 mod tree;
 
@@ -33,6 +34,7 @@ pub fn show(view: &View) -> ExitCode {
         View::Diff(options) => diff::show(options),
         View::Flamegraph(options) => flamegraph::show(options),
         View::Export(options) => export::show(options),
+        View::Symbolise(options) => symbolise::show(options),
     }
 }
 
@@ -45,17 +47,26 @@ pub fn is_profile(path: &Path) -> bool {
 
 /// Reads a profile. What is doubtful about it goes to stderr.
 pub fn read(path: &Path) -> Result<Profile, Error> {
+    let profile = load(path)?;
+    say_doubts(path, &profile);
+    Ok(profile)
+}
+
+fn say_doubts(path: &Path, profile: &Profile) {
+    for doubt in &profile.doubts {
+        let text = strandline_report::text::printable(doubt);
+        crate::error::say(&format!("{}: {text}", path.display()));
+    }
+}
+
+/// Reads a profile.
+fn load(path: &Path) -> Result<Profile, Error> {
     let failed = |e: FileError| match e {
         FileError::Io(e) => Error::ProfileUnreadable(path.to_owned(), e),
         e => Error::ProfileFile(path.to_owned(), e),
     };
     let file = File::open(path).map_err(|e| Error::ProfileUnreadable(path.to_owned(), e))?;
-    let profile = strandline_profile::read(&mut BufReader::new(file)).map_err(failed)?;
-    for doubt in &profile.doubts {
-        let text = strandline_report::text::printable(doubt);
-        crate::error::say(&format!("{}: {text}", path.display()));
-    }
-    Ok(profile)
+    strandline_profile::read(&mut BufReader::new(file)).map_err(failed)
 }
 
 /// JSON, or text as the place it goes to wants it.

@@ -8,6 +8,8 @@
 //! The hooks exist twice, with and without; a run without `--stacks` never comes here.
 
 pub mod count;
+mod merge;
+pub mod native;
 pub mod path;
 pub mod threads;
 
