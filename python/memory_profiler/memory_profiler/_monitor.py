@@ -1,0 +1,119 @@
+"""Line events of Python 3.12 and later: sys.monitoring, in the profiled code objects only."""
+import sys
+import threading
+from threading import get_ident
+
+MONITORING = getattr(sys, "monitoring", None)
+NAME = "strandline-memory-profiler"
+
+_lock = threading.Lock()
+_tool = None
+# Tables by code object, of the threads that profile now. A thread only ever changes its own.
+_threads = {}
+_users = {}
+
+
+def _claim():
+    """A tool id of our own; None if all are in use."""
+    global _tool
+    if _tool is not None and MONITORING.get_tool(_tool) == NAME:
+        return _tool
+    # The low numbers are customary for debuggers and coverage.
+    for number in (4, 3, 1, 2, 0, 5):
+        if MONITORING.get_tool(number) is None:
+            MONITORING.use_tool_id(number, NAME)
+            break
+    else:
+        return None
+    _tool = number
+    e = MONITORING.events
+    for event, callback in (
+        (e.LINE, _line),
+        (e.PY_START, _start),
+        (e.PY_RESUME, _resume),
+        (e.PY_THROW, _resume),
+        (e.PY_RETURN, _leave),
+        (e.PY_YIELD, _leave),
+        (e.PY_UNWIND, _leave),
+    ):
+        MONITORING.register_callback(number, event, callback)
+    return number
+
+
+class Monitor:
+    """Tables by code object, fed by sys.monitoring in the thread that starts it."""
+
+    def __init__(self, tables, tool):
+        self.tables = tables
+        self.tool = tool
+
+    @classmethod
+    def of(cls, tables):
+        """None if every tool id is taken."""
+        if MONITORING is None:
+            return None
+        with _lock:
+            tool = _claim()
+        return None if tool is None else cls(tables, tool)
+
+    def start(self):
+        e = MONITORING.events
+        by_code = _threads.setdefault(get_ident(), {})
+        with _lock:
+            for code, table in self.tables.items():
+                by_code[code] = by_code.get(code, ()) + (table,)
+                _users[code] = _users.get(code, 0) + 1
+                if _users[code] == 1:
+                    MONITORING.set_local_events(
+                        self.tool, code, e.LINE | e.PY_START | e.PY_RESUME | e.PY_RETURN | e.PY_YIELD
+                    )
+            # These can't be had for single code objects.
+            MONITORING.set_events(self.tool, e.PY_UNWIND | e.PY_THROW)
+
+    def stop(self):
+        thread = get_ident()
+        by_code = _threads.get(thread, {})
+        with _lock:
+            for code, table in self.tables.items():
+                left = tuple(t for t in by_code.get(code, ()) if t is not table)
+                if left:
+                    by_code[code] = left
+                else:
+                    by_code.pop(code, None)
+                _users[code] -= 1
+                if _users[code] == 0:
+                    del _users[code]
+                    MONITORING.set_local_events(self.tool, code, 0)
+            if not by_code:
+                _threads.pop(thread, None)
+            if not _users:
+                MONITORING.set_events(self.tool, 0)
+
+
+def _tables(code):
+    by_code = _threads.get(get_ident())
+    return by_code.get(code, ()) if by_code else ()
+
+
+def _line(code, line):
+    for table in _tables(code):
+        if table.owners and table.owners[-1] is code:
+            table.line(line)
+        else:
+            table.enter(code, line)
+
+
+def _start(code, offset):
+    for table in _tables(code):
+        table.begin(code, code.co_firstlineno)
+
+
+def _resume(code, offset, *exception):
+    for table in _tables(code):
+        table.resume(code, sys._getframe(1).f_lineno)
+
+
+def _leave(code, offset, value):
+    for table in _tables(code):
+        if table.owners and table.owners[-1] is code:
+            table.leave()
