@@ -7,6 +7,7 @@ import sys
 import types
 
 from . import _memory
+from ._child import follow_multiprocessing
 from ._profiler import LineProfiler
 from ._table import show_results
 from ._timestamps import TimeStamper
@@ -92,6 +93,7 @@ def main():
     else:
         profiler = LineProfiler(max_mem=args.max_mem, backend=args.backend, include_children=args.include_children)
     own = os.getpid()
+    follow_multiprocessing()
     try:
         if target.endswith(".py"):
             exec_with_profiler(target, profiler, args.backend, arguments)
