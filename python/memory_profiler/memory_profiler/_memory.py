@@ -1,6 +1,8 @@
 """Backends: what is measured, by name, for the own process at high frequency and for any process."""
+import mmap
 import os
 import warnings
+from time import perf_counter
 
 from . import _proc
 
@@ -17,6 +19,39 @@ def choose_backend(new_backend=None):
     if name not in BACKENDS:
         raise KeyError("no such backend: %r; there are %s" % (name, ", ".join(BACKENDS)))
     return name
+
+
+def _cheapest_fault():
+    """Seconds that the kernel takes at least to give this process one page."""
+    pages = 64
+    area = mmap.mmap(-1, pages * _proc.PAGE)
+    try:
+        cheapest = []
+        for _ in range(2):  # the first round faults, the second is the same without
+            took = []
+            for at in range(0, pages * _proc.PAGE, _proc.PAGE):
+                begin = perf_counter()
+                area[at] = 1
+                took.append(perf_counter() - begin)
+            cheapest.append(min(took))
+    finally:
+        area.close()
+    return max(0.0, cheapest[0] - cheapest[1])
+
+
+_quiet = None
+
+
+def quiet():
+    """Seconds in which resident memory can't change: half of what the cheapest page fault takes.
+
+    A page comes with a fault and goes with a system call that costs more. A line that took less has changed nothing,
+    and needn't be measured.
+    """
+    global _quiet
+    if _quiet is None:
+        _quiet = _cheapest_fault() / 2
+    return _quiet
 
 
 class _Statm:
@@ -53,17 +88,25 @@ class _Statm:
                 statm.reopen()
                 return int(pread(statm.fd, 96, 0).split()[1]) * page
 
+        read.quiet = quiet()
         return read
 
 
 _STATM = _Statm()
-if hasattr(os, "register_at_fork"):
+_HOOKED = hasattr(os, "register_at_fork")
+if _HOOKED:
     # A child that never measures opens nothing.
     def _in_child():
         if _STATM.pid is not None:
             _STATM.reopen()
 
     os.register_at_fork(after_in_child=_in_child)
+
+
+def after_a_fork():
+    """Where there is no hook for it (Python 3.6), called before readers that were made earlier are used again."""
+    if not _HOOKED and _STATM.pid is not None:
+        _STATM.ready()
 
 
 def traced(filename=None):

@@ -2,11 +2,13 @@
 import sys
 import threading
 from threading import get_ident
+from time import perf_counter
 
 MONITORING = getattr(sys, "monitoring", None)
 NAME = "strandline-memory-profiler"
 
-_lock = threading.Lock()
+# Taken by __del__ as well, which may run in a thread that has it.
+_lock = threading.RLock()
 _tool = None
 # Tables by code object, of the threads that profile now. A thread only ever changes its own.
 _threads = {}
@@ -46,6 +48,7 @@ class Monitor:
     def __init__(self, tables, tool):
         self.tables = tables
         self.tool = tool
+        self.listening = False
 
     @classmethod
     def of(cls, tables):
@@ -57,11 +60,30 @@ class Monitor:
         return None if tool is None else cls(tables, tool)
 
     def start(self):
-        e = MONITORING.events
+        self._listen()
         by_code = _threads.setdefault(get_ident(), {})
+        for code, table in self.tables.items():
+            by_code[code] = by_code.get(code, ()) + (table,)
+
+    def stop(self):
+        thread = get_ident()
+        by_code = _threads.get(thread, {})
+        for code, table in self.tables.items():
+            left = tuple(t for t in by_code.get(code, ()) if t is not table)
+            if left:
+                by_code[code] = left
+            else:
+                by_code.pop(code, None)
+        if not by_code:
+            _threads.pop(thread, None)
+
+    def _listen(self):
+        if self.listening:
+            return
+        self.listening = True
+        e = MONITORING.events
         with _lock:
-            for code, table in self.tables.items():
-                by_code[code] = by_code.get(code, ()) + (table,)
+            for code in self.tables:
                 _users[code] = _users.get(code, 0) + 1
                 if _users[code] == 1:
                     MONITORING.set_local_events(
@@ -70,22 +92,16 @@ class Monitor:
             # These can't be had for single code objects.
             MONITORING.set_events(self.tool, e.PY_UNWIND | e.PY_THROW)
 
-    def stop(self):
-        thread = get_ident()
-        by_code = _threads.get(thread, {})
+    def __del__(self):
+        # Events are left on between two calls: turning them on or off makes the interpreter go through its code again.
+        if not self.listening:
+            return
         with _lock:
-            for code, table in self.tables.items():
-                left = tuple(t for t in by_code.get(code, ()) if t is not table)
-                if left:
-                    by_code[code] = left
-                else:
-                    by_code.pop(code, None)
+            for code in self.tables:
                 _users[code] -= 1
                 if _users[code] == 0:
                     del _users[code]
                     MONITORING.set_local_events(self.tool, code, 0)
-            if not by_code:
-                _threads.pop(thread, None)
             if not _users:
                 MONITORING.set_events(self.tool, 0)
 
@@ -96,11 +112,26 @@ def _tables(code):
 
 
 def _line(code, line):
-    for table in _tables(code):
-        if table.owners and table.owners[-1] is code:
-            table.line(line)
-        else:
+    by_code = _threads.get(get_ident())
+    if by_code is None:
+        return
+    for table in by_code.get(code, ()):
+        owners = table.owners
+        if not owners or owners[-1] is not code:
             table.enter(code, line)
+            continue
+        # The running line ends, and this one begins: the hot path, written out here and in _trace.
+        stack = table.stack
+        entry = stack[-1]
+        if perf_counter() - table.since > table.quiet:
+            memory = table.read()
+            entry[0] += memory - table.last
+            table.last = memory
+        if table.last > entry[1]:
+            entry[1] = table.last
+        entry[2] += 1
+        stack[-1] = table.entries.get(line) or table.entry(line)
+        table.since = perf_counter()
 
 
 def _start(code, offset):

@@ -46,8 +46,10 @@ _PLAIN = (FunctionType, classmethod, staticmethod, property)
 class _PerThread(threading.local):
     def __init__(self):
         self.count = 0
+        # What runs now; what ran last, and can run again while the code map is what it was.
         self.engine = None
-        self.tables = {}
+        self.ready = None
+        self.made_for = None
 
 
 class LineProfiler(object):
@@ -145,13 +147,21 @@ class LineProfiler(object):
         """Measure in the calling thread, whatever the count is."""
         if self._thread.engine is not None:
             return
-        if self.max_mem is not None:
-            engine = _Watch(self.code_map, self.max_mem, _memory.own_reader(self.backend))
-        else:
-            tables = self._new_tables()
-            engine = Monitor.of(tables) or SetTrace(tables)
-        self._thread.engine = engine
+        self._thread.engine = engine = self._prepared()
         engine.start()
+
+    def _prepared(self):
+        _memory.after_a_fork()
+        thread = self._thread
+        made_for = self.code_map, len(self.code_map)
+        if thread.ready is None or thread.made_for[0] is not made_for[0] or thread.made_for[1] != made_for[1]:
+            thread.made_for = made_for
+            if self.max_mem is not None:
+                thread.ready = _Watch(self.code_map, self.max_mem, _memory.own_reader(self.backend))
+            else:
+                tables = self._new_tables()
+                thread.ready = Monitor.of(tables) or SetTrace(tables)
+        return thread.ready
 
     def _new_tables(self):
         tables = {}
@@ -161,7 +171,6 @@ class LineProfiler(object):
             if table is None:
                 table = by_lines[id(lines)] = Table(self.code_map.reader(code), bool(lines))
             tables[code] = table
-        self._thread.tables = tables
         return tables
 
     def disable(self):
@@ -171,16 +180,18 @@ class LineProfiler(object):
             return
         self._thread.engine = None
         engine.stop()
-        tables, self._thread.tables = self._thread.tables, {}
-        done = set()
-        for code, table in tables.items():
-            if table not in done:
-                done.add(table)
-                self.code_map.merge(self.code_map[code], table.entries)
+        for code, table in engine.tables.items():
+            # A table that has been emptied is that of a code object before.
+            if table.entries:
+                lines = self.code_map[code]
+                self.code_map.merge(lines, table.entries)
+                table.renew(True)
 
 
 class _Watch:
     """Steps into the debugger at the first line of a profiled function that finds more memory than allowed."""
+
+    tables = {}
 
     def __init__(self, codes, limit, read):
         self.codes = codes

@@ -1,5 +1,6 @@
 """Line events of one thread, from sys.settrace, folded into tables."""
 import sys
+from time import perf_counter
 
 _NEW_GENERATORS = sys.version_info >= (3, 11)
 
@@ -12,15 +13,25 @@ class Table:
     of it, but for code that is in the table itself, which has put down its own.
     """
 
-    __slots__ = ("entries", "read", "stack", "owners", "last", "begun")
+    __slots__ = ("entries", "read", "quiet", "since", "stack", "owners", "last", "begun")
 
     def __init__(self, read, begun):
         self.entries = {}
         self.read = read
+        # Within so many seconds after `since` the memory can't have changed.
+        self.quiet = getattr(read, "quiet", -1.0)
+        self.since = 0.0
         self.stack = []
         self.owners = []
         self.last = 0
         # Whether the table has its starting point: no other call has one.
+        self.begun = begun
+
+    def renew(self, begun):
+        """Empty, for the next time."""
+        self.entries.clear()
+        del self.stack[:]
+        del self.owners[:]
         self.begun = begun
 
     def entry(self, line):
@@ -53,21 +64,11 @@ class Table:
                 caller[1] = memory
         # Between calls the memory is anybody's.
         self.last = memory
+        self.since = perf_counter()
         entry = self.entry(line)
         self.stack.append(entry)
         self.owners.append(owner)
         return entry
-
-    def line(self, line):
-        """The running line ends, and this one begins."""
-        memory = self.read()
-        entry = self.stack[-1]
-        entry[0] += memory - self.last
-        self.last = memory
-        if memory > entry[1]:
-            entry[1] = memory
-        entry[2] += 1
-        self.stack[-1] = self.entries.get(line) or self.entry(line)
 
     def leave(self):
         """The running line ends, and its frame with it or until it goes on."""
@@ -79,6 +80,7 @@ class Table:
         if memory > entry[1]:
             entry[1] = memory
         entry[2] += 1
+        self.since = perf_counter()
 
 
 def _begins(frame):
@@ -97,8 +99,10 @@ class SetTrace:
         self.function = None
 
     def start(self):
-        self.previous = sys.gettrace()
-        self.function = self._global()
+        previous = sys.gettrace()
+        if self.function is None or previous is not self.previous:
+            self.previous = previous
+            self.function = self._global()
         sys.settrace(self.function)
 
     def stop(self):
@@ -152,22 +156,27 @@ def _local(table):
     owners = table.owners
     entries = table.entries
     read = table.read
+    quiet = table.quiet
 
     def local(frame, event, arg):
         if event == "line":
             if not owners or owners[-1] is not frame:
                 table.enter(frame, frame.f_lineno)
                 return local
-            # Table.line(), written out: this is the hot path.
-            memory = read()
+            # The running line ends, and this one begins: the hot path, written out here and in _monitor.
             entry = stack[-1]
-            entry[0] += memory - table.last
-            table.last = memory
-            if memory > entry[1]:
-                entry[1] = memory
+            if perf_counter() - table.since > quiet:
+                memory = read()
+                entry[0] += memory - table.last
+                table.last = memory
+                if memory > entry[1]:
+                    entry[1] = memory
+            elif table.last > entry[1]:
+                entry[1] = table.last
             entry[2] += 1
             line = frame.f_lineno
             stack[-1] = entries.get(line) or table.entry(line)
+            table.since = perf_counter()
         elif event == "return":
             # An exception thrown into a generator ends it without its having begun to go on.
             if owners and owners[-1] is frame:
