@@ -22,7 +22,6 @@ def near(increment, wanted):
 
 
 def test_a_loop_that_frees_and_allocates_is_no_negative_sum():
-    """#195, #211, #219, #226: increments are to the last reading, not to the highest of the line before."""
 
     def loop():
         for i in range(6):
@@ -37,6 +36,24 @@ def test_a_loop_that_frees_and_allocates_is_no_negative_sum():
     assert abs(found["for i in range(6):"][0]) < 2.5
     assert found["for i in range(6):"][2] == 7
     assert found['b = b"x" * BIG'][2] == 6
+
+
+def test_memory_that_a_loop_has_given_back_is_not_taken_off_in_every_round():
+    """#195, #211, #219: a line's highest memory is not what it left behind."""
+
+    def loop():
+        for i in range(6):
+            a = b"x" * BIG if i == 0 else b""
+            c = i
+        return a, c
+
+    prof = LineProfiler()
+    prof(loop)()
+    found = measured(prof, loop)
+    assert abs(found['a = b"x" * BIG if i == 0 else b""'][0]) < 2.5
+    assert abs(found["c = i"][0]) < 2.5
+    assert abs(found["for i in range(6):"][0]) < 2.5
+    assert found["c = i"][1] > BIG >> 20
 
 
 def test_increments_add_up_to_what_the_call_changed():
