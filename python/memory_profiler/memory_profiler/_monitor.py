@@ -94,7 +94,7 @@ class Monitor:
 
     def __del__(self):
         # Events are left on between two calls: turning them on or off makes the interpreter go through its code again.
-        if not self.listening:
+        if not self.listening or sys.is_finalizing():
             return
         with _lock:
             for code in self.tables:
