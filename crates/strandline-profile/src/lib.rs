@@ -11,6 +11,7 @@
 mod build;
 mod capture;
 mod check;
+pub mod events;
 mod file;
 mod model;
 mod weights;

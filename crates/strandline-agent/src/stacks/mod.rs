@@ -8,6 +8,7 @@
 //! The hooks exist twice, with and without; a run without `--stacks` never comes here.
 
 pub mod count;
+pub mod events;
 pub mod path;
 pub mod threads;
 
@@ -65,6 +66,7 @@ pub fn resident() -> i64 {
         + pages(h.threads.load(Relaxed), size_of::<Thread>())
         + pages(h.nodes.load(Relaxed), size_of::<Node>())
         + pages(region().head.tags.load(Relaxed), size_of::<Path>())
+        + events::resident()
 }
 
 /// The record that belongs to `tag`.
