@@ -18,6 +18,6 @@ mod weights;
 
 pub use build::Builder;
 pub use capture::from_capture;
-pub use file::{is_profile, read, write, FileError, MAGIC, VERSION};
+pub use file::{is_profile, read, write, write_again, FileError, MAGIC, VERSION};
 pub use model::*;
 pub use weights::Weight;

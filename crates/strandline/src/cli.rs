@@ -250,6 +250,9 @@ pub struct RunOptions {
     /// Record who allocates, by call path, into strandline-SCRIPT.PID.strand (see strandline report)
     #[arg(long)]
     pub stacks: bool,
+    /// --stacks: record every single allocation and free with its time, too
+    #[arg(long, requires = "stacks")]
+    pub events: bool,
     /// --stacks: overwrite the profile's file if there is one
     #[arg(long, requires = "stacks")]
     pub force: bool,

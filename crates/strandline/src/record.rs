@@ -5,7 +5,11 @@
 //! anew every few seconds, each time as a whole: a profile can be read while the program runs, and
 //! should this process be killed as well, the last one stays.
 
+mod events;
+mod log;
 mod place;
+mod rings;
+mod slices;
 mod timeline;
 
 use std::fs::File;
@@ -16,11 +20,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use strandline_capture::read;
-use strandline_profile::{Meta, Profile, State};
+use strandline_profile::events::{Tags, Told};
+use strandline_profile::{FileError, Meta, Profile, State};
 
 use crate::cli::Program;
 use crate::error::Error;
 use crate::launch::Ended;
+use events::Drain;
+use log::Log;
 pub use place::Place;
 use timeline::Timelines;
 
@@ -28,6 +35,10 @@ use timeline::Timelines;
 const OFTEN: Duration = Duration::from_secs(2);
 /// Writing takes at most this part of the time.
 const PART: u32 = 50;
+/// With events: so many times as many bytes of them as the profile had come before the next one,
+const BESIDE: u64 = 4;
+/// or this many times the usual time has passed.
+const SELDOM: u32 = 30;
 
 /// A place for the profile that was found good before the program started.
 pub struct Wanted {
@@ -65,6 +76,7 @@ impl Wanted {
 pub struct Recorder {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Recording>,
+    drain: Option<Drain>,
 }
 
 /// What a recorder's thread works on.
@@ -73,6 +85,10 @@ struct Recording {
     place: Place,
     meta: Meta,
     timelines: Timelines,
+    /// With events: the file, which is only appended to.
+    log: Option<Arc<Log>>,
+    /// What processes told, by region, once that is known.
+    told: Vec<(u32, Told)>,
 }
 
 fn now() -> u64 {
@@ -82,8 +98,14 @@ fn now() -> u64 {
 
 impl Recorder {
     /// Starts to record into `place` what `capture` holds.
-    /// `command`: program and arguments.
-    pub fn start(capture: &File, place: Place, command: Vec<String>) -> Result<Recorder, Error> {
+    /// `command`: program and arguments; `events`: processes tell every allocation.
+    pub fn start(
+        capture: &File,
+        mut place: Place,
+        command: Vec<String>,
+        events: bool,
+    ) -> Result<Recorder, Error> {
+        let since = Instant::now();
         let capture = capture.try_clone().map_err(Error::Thread)?;
         let stop = Arc::new(AtomicBool::new(false));
         let meta = Meta {
@@ -92,7 +114,16 @@ impl Recorder {
             command,
             ..Meta::default()
         };
-        let mut recording = Recording { capture, place, meta, timelines: Timelines::default() };
+        let (mut log, mut drain) = (None, None);
+        if events {
+            let empty = Profile { meta: meta.clone(), ..Profile::default() };
+            let file = Arc::new(place.grow(&empty)?);
+            drain = Some(Drain::start(&capture, file.clone(), since)?);
+            log = Some(file);
+        }
+        let timelines = Timelines::default();
+        let mut recording =
+            Recording { capture, place, meta, timelines, log, told: Vec::new() };
         let told = stop.clone();
         let thread = std::thread::Builder::new()
             .name("strandline-record".to_owned())
@@ -101,7 +132,7 @@ impl Recorder {
                 recording
             })
             .map_err(Error::Thread)?;
-        Ok(Recorder { stop, thread })
+        Ok(Recorder { stop, thread, drain })
     }
 
     /// The program has ended: writes the whole profile.
@@ -109,6 +140,9 @@ impl Recorder {
         self.stop.store(true, Relaxed);
         self.thread.thread().unpark();
         let Ok(mut recording) = self.thread.join() else { return Err(Error::RecorderDied) };
+        if let Some(drain) = self.drain {
+            recording.told = drain.finish()?;
+        }
         recording.meta.finished = true;
         match ended {
             Ended::Code(code) => recording.meta.exit_code = Some(code),
@@ -137,21 +171,26 @@ impl Written {
 
 impl Recording {
     fn watch(&mut self, stop: &AtomicBool) {
-        let (mut written, mut pause) = (Instant::now(), OFTEN);
+        let (mut written, mut pause, mut grown) = (Instant::now(), OFTEN, 0);
         while !stop.load(Relaxed) {
             let wait = self.timelines.look(&self.capture);
-            if written.elapsed() >= pause {
+            let length = self.log.as_ref().map_or(0, |log| log.length());
+            // In a file that is only appended to each of them stays.
+            let is_due = self.log.is_none() || length >= grown || written.elapsed() >= pause * SELDOM;
+            if written.elapsed() >= pause && is_due {
                 let before = Instant::now();
                 // A full disk now may have room at the end; what is there stays.
-                let _ = self.write();
+                let bytes = self.write().map_or(0, |written| written.bytes);
                 pause = OFTEN.max(before.elapsed() * PART);
                 written = Instant::now();
+                grown = bytes + bytes.saturating_sub(length) * BESIDE;
             }
             std::thread::park_timeout(wait);
         }
     }
 
-    fn profile(&self) -> Result<Profile, Error> {
+    /// The profile as it is now, and what its tags stand for.
+    fn profile(&self) -> Result<(Profile, Vec<Tags>), Error> {
         let regions = read::regions(&self.capture)?;
         let (mut profile, indexes) = strandline_profile::from_capture(&regions);
         profile.meta = Meta {
@@ -167,11 +206,30 @@ impl Recording {
                 process.totals.rss = point.rss;
             }
         }
-        Ok(profile)
+        let told = |region: u32| {
+            let told = self.told.iter().find(|(of, _)| *of == region);
+            told.map(|(_, told)| told.clone()).unwrap_or_default()
+        };
+        let tags = indexes.into_iter();
+        let tags = tags.map(|(region, paths)| Tags { region, paths, told: told(region) });
+        Ok((profile, tags.collect()))
     }
 
     fn write(&mut self) -> Result<Written, Error> {
-        let profile = self.profile()?;
-        self.place.write(&profile)
+        let (profile, tags) = self.profile()?;
+        let Some(log) = &self.log else { return self.place.write(&profile) };
+        let path = self.place.path();
+        let failed = |e: FileError| match e {
+            FileError::Io(e) => Error::Output(path.to_owned(), e),
+            e => Error::Profile(path.to_owned(), e),
+        };
+        let mut blocks = Vec::new();
+        strandline_profile::write_again(&profile, &tags, &mut blocks).map_err(failed)?;
+        log.append(&blocks).map_err(|e| failed(FileError::Io(e)))?;
+        let missing = tags.iter().find_map(|tags| tags.told.missing.clone());
+        if let Some(why) = missing {
+            crate::error::say(&format!("{}: events are missing: {why}", path.display()));
+        }
+        Ok(Written { path: path.to_owned(), bytes: log.length() })
     }
 }

@@ -10,6 +10,12 @@ mod code;
 mod decode;
 mod encode;
 
+use std::io::Write;
+
+use serde::{Deserialize, Serialize};
+
+use crate::file::{write_packed, FileError, EVENTS};
+
 pub use decode::{decode, BlockHead, Handler, HEAD_BYTES};
 pub use encode::Encoder;
 
@@ -43,4 +49,34 @@ pub const fn size(word: u64) -> u64 {
 #[inline(always)]
 pub const fn word(kind: u64, tag: u32, size: u64) -> u64 {
     kind | (tag as u64 & 0xf_ffff) << 2 | size << 22
+}
+
+/// What the tags in the events of a process stand for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tags {
+    /// [`BlockHead::region`] of the process's events.
+    pub region: u32,
+    /// For each tag the index of its path ([`crate::Process::paths`]); `u32::MAX`: none.
+    pub paths: Vec<u32>,
+    /// What of its events is there.
+    pub told: Told,
+}
+
+/// What of a process's events is in the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Number of events, once the run has ended; else 0.
+    pub count: u64,
+    /// Why there are not all of them; `None`: they are all there.
+    pub missing: Option<String>,
+}
+
+/// Appends a block as [`Encoder::finish`] made it, as it stands in a file.
+pub fn put_block(
+    (head, packed, raw_len): &(BlockHead, Vec<u8>, usize),
+    to: &mut dyn Write,
+) -> Result<(), FileError> {
+    let mut bytes = head.to_bytes().to_vec();
+    bytes.extend_from_slice(packed);
+    write_packed(to, EVENTS, &bytes, *raw_len)
 }
