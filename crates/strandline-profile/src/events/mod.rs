@@ -9,6 +9,8 @@
 mod code;
 mod decode;
 mod encode;
+mod open;
+mod replay;
 
 use std::io::Write;
 
@@ -18,6 +20,8 @@ use crate::file::{write_packed, FileError, EVENTS};
 
 pub use decode::{decode, BlockHead, Handler, HEAD_BYTES};
 pub use encode::Encoder;
+pub use open::Recorded;
+pub use replay::{Interval, Replayed};
 
 /// Nanoseconds of a slice of time.
 pub const SLICE_NANOS: u64 = 1_000_000;
