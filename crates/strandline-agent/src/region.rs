@@ -252,8 +252,9 @@ pub fn move_to_child(
         }
         if let Some(at) = events::stop() {
             // Without a region of its own the child tells nothing; the ring is its parent's.
-            let own = offset.map_or(null_mut(), |offset| {
-                map_shared(fd, events_offset(offset), size_of::<Events>(), at)
+            let own = offset.map_or(null_mut(), |_| {
+                let offset = events_offset(offset_of(INDEX.load(Relaxed)));
+                map_shared(fd, offset, size_of::<Events>(), at)
             });
             events::start(own, stacks::count::bytes_allocated());
         }
