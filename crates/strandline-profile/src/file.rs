@@ -147,11 +147,7 @@ pub fn write(profile: &Profile, to: &mut dyn Write) -> Result<(), FileError> {
 
 /// Writes what is appended to a file with events: the profile as it is now. `tags`: of each process,
 /// in their order.
-pub fn write_again(
-    profile: &Profile,
-    tags: &[Tags],
-    to: &mut dyn Write,
-) -> Result<(), FileError> {
+pub fn write_again(profile: &Profile, tags: &[Tags], to: &mut dyn Write) -> Result<(), FileError> {
     write_blocks(profile, Some(tags), to)
 }
 
@@ -278,8 +274,7 @@ pub(crate) fn read_from(from: &mut impl Input) -> Result<(Profile, Vec<Tags>), F
         match (kind, &mut part) {
             (RUN, _) => {
                 let Some(run) = value::<Run>(&raw) else { break };
-                let profile =
-                    Profile { meta: run.meta, doubts: run.doubts, processes: Vec::new() };
+                let profile = Profile { meta: run.meta, doubts: run.doubts, processes: Vec::new() };
                 part = Some((profile, Vec::new()));
             }
             (_, None) => break,

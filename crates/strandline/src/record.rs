@@ -122,8 +122,7 @@ impl Recorder {
             log = Some(file);
         }
         let timelines = Timelines::default();
-        let mut recording =
-            Recording { capture, place, meta, timelines, log, told: Vec::new() };
+        let mut recording = Recording { capture, place, meta, timelines, log, told: Vec::new() };
         let told = stop.clone();
         let thread = std::thread::Builder::new()
             .name("strandline-record".to_owned())
@@ -176,7 +175,8 @@ impl Recording {
             let wait = self.timelines.look(&self.capture);
             let length = self.log.as_ref().map_or(0, |log| log.length());
             // In a file that is only appended to each of them stays.
-            let is_due = self.log.is_none() || length >= grown || written.elapsed() >= pause * SELDOM;
+            let is_due =
+                self.log.is_none() || length >= grown || written.elapsed() >= pause * SELDOM;
             if written.elapsed() >= pause && is_due {
                 let before = Instant::now();
                 // A full disk now may have room at the end; what is there stays.

@@ -44,8 +44,8 @@ impl Predictor {
     #[inline(always)]
     pub fn long(&mut self) -> &mut u64 {
         let [a, b, c] = self.before;
-        let hash = (a.wrapping_add(b.rotate_left(21)).wrapping_add(c.rotate_left(42)))
-            .wrapping_mul(MIX);
+        let hash =
+            (a.wrapping_add(b.rotate_left(21)).wrapping_add(c.rotate_left(42))).wrapping_mul(MIX);
         // The slot is below the table's length; a slice of another would be the first entry.
         let at = slot(hash, LONG_BITS) & (self.long.len() - 1);
         &mut self.long[at]

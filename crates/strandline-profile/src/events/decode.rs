@@ -129,7 +129,8 @@ pub fn decode(head: &BlockHead, raw: &[u8], to: &mut impl Handler) -> Option<()>
         let mut birth = 0;
         if event & KIND == FREED_OLD {
             let last = predictor.birth(event);
-            birth = u32::try_from(i64::from(*last).checked_add(unfold(take(&mut births)?))?).ok()?;
+            birth =
+                u32::try_from(i64::from(*last).checked_add(unfold(take(&mut births)?))?).ok()?;
             *last = birth;
         }
         to.event(event, birth);

@@ -314,8 +314,7 @@ impl Recorded {
             }
             for (path, [allocated, freed, at_peak]) in process.paths.iter_mut().zip(replayed.paths)
             {
-                let inherited =
-                    if interval.from == 0 { path.inherited } else { Amount::default() };
+                let inherited = if interval.from == 0 { path.inherited } else { Amount::default() };
                 *path = Path {
                     node: path.node,
                     thread: path.thread,

@@ -295,9 +295,9 @@ impl Sink {
         }
         self.count += u64::from(self.encoder.count());
         let block = self.encoder.finish(self.slices.step());
-        let done = block
-            .map_err(|e| reason(&e))
-            .and_then(|block| events::put_block(&block, &mut self.blocks).map_err(|e| e.to_string()));
+        let done = block.map_err(|e| reason(&e)).and_then(|block| {
+            events::put_block(&block, &mut self.blocks).map_err(|e| e.to_string())
+        });
         if let Err(e) = done {
             self.failed.get_or_insert(e);
         }

@@ -59,7 +59,8 @@ pub fn make(common: &Common, json: bool) -> Result<String, Error> {
     say_doubts(&common.file, &recorded.profile);
     let wanted = |replayed: &Replayed| common.process.is_none_or(|pid| replayed.pid == pid);
     let replayed = recorded.replay(Interval::ALL).into_iter().filter(wanted);
-    let replay = Replay { schema: "strandline-replay/1", processes: replayed.map(Row::of).collect() };
+    let replay =
+        Replay { schema: "strandline-replay/1", processes: replayed.map(Row::of).collect() };
     rendered(&replay, json, text)
 }
 
@@ -70,13 +71,25 @@ fn text(replay: &Replay) -> String {
         let seconds = |ns: u64| format!("{:.3} s", ns as f64 / 1e9);
         let amount = |of: &Amount| format!("{} in {} blocks", mib(of.bytes), of.blocks);
         let verdict = match (&row.missing, row.agrees) {
-            (Some(why), _) => format!("events are missing: {}", strandline_report::text::printable(why)),
-            (None, Some(true)) => "the peak, and every call path, as counted without events".to_owned(),
+            (Some(why), _) => {
+                format!("events are missing: {}", strandline_report::text::printable(why))
+            }
+            (None, Some(true)) => {
+                "the peak, and every call path, as counted without events".to_owned()
+            }
             (None, Some(false)) => "not what was counted without events".to_owned(),
             (None, None) => "the run was not over".to_owned(),
         };
         let lines = [
-            ("events", format!("{} from {} to {}", row.events, seconds(row.first_time_ns), seconds(row.last_time_ns))),
+            (
+                "events",
+                format!(
+                    "{} from {} to {}",
+                    row.events,
+                    seconds(row.first_time_ns),
+                    seconds(row.last_time_ns)
+                ),
+            ),
             ("allocated", amount(&row.allocated)),
             ("freed", amount(&row.freed)),
             ("peak", format!("{} at {}", mib(row.peak_bytes), seconds(row.peak_time_ns))),
