@@ -126,9 +126,10 @@ fn make_leaf(p: usize, pick: fn(&Gib, usize) -> &AtomicU64) -> u64 {
     fresh
 }
 
-/// Remembers the chunk at `p`; false if there is no memory for it.
+/// Remembers the chunk at `p`, and under `--stacks` when it was allocated; false if there is no
+/// memory for it.
 #[inline(always)]
-pub fn remember(p: usize, h: Header, n: usize, tag: u32) -> bool {
+pub fn remember<const STACKS: bool>(p: usize, h: Header, n: usize, tag: u32, birth: u32) -> bool {
     if h.bytes < LARGE {
         let mut leaf = gib(p).map_or(0, |g| small_leaf(g, p).load(Relaxed));
         if leaf == 0 {
@@ -138,6 +139,9 @@ pub fn remember(p: usize, h: Header, n: usize, tag: u32) -> bool {
             }
         }
         small_at(leaf, p).store(tag << 10 | n as u32, Relaxed);
+        if STACKS {
+            small_birth_at(leaf, p).store(birth, Relaxed);
+        }
     } else {
         let e = if h.bytes < HUGE {
             let mut leaf = gib(p).map_or(0, |g| large_leaf(g, p).load(Relaxed));
@@ -155,45 +159,12 @@ pub fn remember(p: usize, h: Header, n: usize, tag: u32) -> bool {
             e
         };
         e.size.store(n as u64, Relaxed);
+        if STACKS {
+            e.birth.store(birth, Relaxed);
+        }
         e.tag.store(tag, Relaxed);
     }
     true
-}
-
-/// Remembers when the chunk at `p`, which was just remembered, was allocated (`--stacks`).
-pub fn remember_birth(p: usize, h: Header, birth: u32) {
-    let Some(g) = gib(p) else { return };
-    if h.bytes < LARGE {
-        let leaf = small_leaf(g, p).load(Relaxed);
-        if leaf != 0 {
-            small_birth_at(leaf, p).store(birth, Relaxed);
-        }
-    } else if let Some(e) = large_entry(g, p, h) {
-        e.birth.store(birth, Relaxed);
-    }
-}
-
-/// When the chunk at `p`, which is or was remembered, was allocated (`--stacks`).
-pub fn birth(p: usize, h: Header) -> u32 {
-    let Some(g) = gib(p) else { return 0 };
-    if h.bytes < LARGE {
-        let leaf = small_leaf(g, p).load(Relaxed);
-        if leaf == 0 {
-            0
-        } else {
-            small_birth_at(leaf, p).load(Relaxed)
-        }
-    } else {
-        large_entry(g, p, h).map_or(0, |e| e.birth.load(Relaxed))
-    }
-}
-
-fn large_entry(g: &'static Gib, p: usize, h: Header) -> Option<&'static LargeEntry> {
-    if h.bytes >= HUGE {
-        return Some(huge_at(g, p));
-    }
-    let leaf = large_leaf(g, p).load(Relaxed);
-    (leaf != 0).then(|| large_at(leaf, p))
 }
 
 /// A chunk as it was remembered.
@@ -205,13 +176,13 @@ pub struct Taken {
     pub tag: u32,
     /// Bytes asked for.
     pub size: usize,
-    /// When it was allocated, if that was asked for (`--stacks`).
+    /// When it was allocated (`--stacks`).
     pub birth: u32,
 }
 
 /// Forgets the chunk at `p`, a live pointer from malloc; `None` if it was never remembered.
 #[inline(always)]
-pub fn take(p: usize) -> Option<Taken> {
+pub fn take<const STACKS: bool>(p: usize) -> Option<Taken> {
     let g = gib(p)?;
     let header = header(p);
     if header.bytes < LARGE {
@@ -225,7 +196,8 @@ pub fn take(p: usize) -> Option<Taken> {
             return None;
         }
         e.store(0, Relaxed);
-        Some(Taken { header, tag: value >> 10, size: (value & 0x3ff) as usize, birth: 0 })
+        let birth = if STACKS { small_birth_at(leaf, p).load(Relaxed) } else { 0 };
+        Some(Taken { header, tag: value >> 10, size: (value & 0x3ff) as usize, birth })
     } else {
         let e = if header.bytes < HUGE {
             let leaf = large_leaf(g, p).load(Relaxed);
@@ -241,7 +213,8 @@ pub fn take(p: usize) -> Option<Taken> {
             return None;
         }
         e.tag.store(0, Relaxed);
-        Some(Taken { header, tag, size: e.size.load(Relaxed) as usize, birth: 0 })
+        let (size, birth) = (e.size.load(Relaxed) as usize, e.birth.load(Relaxed));
+        Some(Taken { header, tag, size, birth })
     }
 }
 
@@ -279,7 +252,6 @@ pub fn size_at(p: usize) -> Option<usize> {
 /// Changes the tag of the chunk at `p` with `change`; false if it isn't remembered.
 pub fn retag(p: usize, change: impl FnOnce(u32) -> u32) -> bool {
     // Its birth stays where it is.
-    let Some(t) = take(p) else { return false };
-    remember(p, t.header, t.size, change(t.tag));
-    true
+    let Some(t) = take::<false>(p) else { return false };
+    remember::<false>(p, t.header, t.size, change(t.tag), 0)
 }

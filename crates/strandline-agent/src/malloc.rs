@@ -91,16 +91,16 @@ fn count_path(p: usize, n: usize) {
     let tstate = python::held_tstate();
     if tstate != 0 {
         let tag = stacks::path::current(tstate, domain);
-        if chunks::remember(p, header, n, tag) {
+        if chunks::remember::<true>(p, header, n, tag, stacks::count::birth_now()) {
             counters::add_signed(&h.chunks[header.kind], header.bytes as i64);
-            chunks::remember_birth(p, header, stacks::count::allocated(tag, n, p));
+            stacks::count::allocated(tag, n, p);
         }
     } else {
         crate::setup::maybe_python_runs();
         let tag = stacks::path::current_native(domain);
-        if chunks::remember(p, header, n, tag) {
+        if chunks::remember::<true>(p, header, n, tag, stacks::count::birth_now()) {
             h.chunks_native[header.kind].fetch_add(header.bytes as i64, Relaxed);
-            chunks::remember_birth(p, header, stacks::count::allocated_native(tag, n, p));
+            stacks::count::allocated_native(tag, n, p);
         }
     }
     counted(p, header);
@@ -117,14 +117,14 @@ fn count_site(p: *mut c_void, n: usize) {
     let tstate = python::held_tstate();
     if tstate != 0 {
         let tag = sites::current(tstate);
-        if chunks::remember(p, header, n, tag) {
+        if chunks::remember::<false>(p, header, n, tag, 0) {
             counters::add_signed(&h.chunks[header.kind], header.bytes as i64);
             counters::allocated(tag, n);
         }
     } else {
         crate::setup::maybe_python_runs();
         let tag = sites::current_native();
-        if chunks::remember(p, header, n, tag) {
+        if chunks::remember::<false>(p, header, n, tag, 0) {
             h.chunks_native[header.kind].fetch_add(header.bytes as i64, Relaxed);
             counters::allocated_native(tag, n);
         }
@@ -147,11 +147,8 @@ fn counted(p: usize, header: chunks::Header) {
 #[inline(always)]
 fn take(p: usize) -> Option<Taken> {
     match MODE.load(Relaxed) {
-        COUNT => chunks::take(p),
-        STACKS => {
-            let t = chunks::take(p)?;
-            Some(Taken { birth: chunks::birth(p, t.header), ..t })
-        }
+        COUNT => chunks::take::<false>(p),
+        STACKS => chunks::take::<true>(p),
         _ => None,
     }
 }
@@ -294,7 +291,8 @@ pub unsafe fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
         unsafe { libc_call!(real::REALLOC, fn(p => *mut c_void, n => usize) -> *mut c_void) };
     if let Some(t) = taken {
         if fresh.is_null() && n != 0 {
-            chunks::remember(p as usize, t.header, t.size, t.tag);
+            // Where its birth is remembered nothing was changed.
+            chunks::remember::<false>(p as usize, t.header, t.size, t.tag, 0);
             return fresh;
         }
         uncount(t, p as usize);

@@ -27,6 +27,8 @@ pub const POOL_HEADER: usize = 48;
 const SZIDX_OFFSET: usize = 36;
 const ALIGNMENT: usize = 16;
 const CLASSES: usize = 32;
+/// Largest request that pymalloc serves (SMALL_REQUEST_THRESHOLD, obmalloc.c), bytes.
+pub const LARGEST: usize = CLASSES * ALIGNMENT;
 
 const KNOWN: u64 = 1 << 63;
 const CLASS_SHIFT: u32 = 57;

@@ -94,10 +94,11 @@ fn below(ctx: *mut c_void) -> &'static Allocator {
 struct Passing<const STACKS: bool>(u32);
 
 impl<const STACKS: bool> Passing<STACKS> {
+    /// `n`: bytes asked for.
     #[inline(always)]
-    fn on(ctx: *mut c_void) -> Self {
-        if !STACKS {
-            return Passing(0);
+    fn on<const FAST: bool>(ctx: *mut c_void, n: usize) -> Self {
+        if !STACKS || FAST && is_small(n) {
+            return Passing(OWN);
         }
         // A request that goes through several allocators was asked of the first.
         let before = tls().domain.get();
@@ -108,10 +109,19 @@ impl<const STACKS: bool> Passing<STACKS> {
     }
 }
 
+/// What stands in [`Passing`] if nothing reaches malloc.
+const OWN: u32 = u32::MAX;
+
+/// True if pymalloc serves so many bytes itself, unless memory is short.
+#[inline(always)]
+fn is_small(n: usize) -> bool {
+    n.wrapping_sub(1) < pools::LARGEST
+}
+
 impl<const STACKS: bool> Drop for Passing<STACKS> {
     #[inline(always)]
     fn drop(&mut self) {
-        if STACKS {
+        if STACKS && self.0 != OWN {
             tls().domain.set(self.0);
         }
     }
@@ -129,18 +139,30 @@ fn domain_of(ctx: *mut c_void) -> u32 {
     }
 }
 
-/// Records a block if it lies in an arena; true if so.
+/// Records a block if it lies in an arena; true if so. `hash`: see [`hash`].
 #[inline(always)]
 fn allocated<const SHIFT: u32, const KIND: u32, const FAST: bool, const STACKS: bool>(
     ctx: *mut c_void,
     p: usize,
     n: usize,
+    hash: u64,
 ) -> bool {
     if STACKS {
-        let tag = || stacks::path::current_on_this_thread::<KIND>(domain_of(ctx));
+        let tag = || stacks::path::with_hash::<KIND>(hash, domain_of(ctx));
         pools::allocated::<SHIFT, FAST, true>(p, n, tag)
     } else {
         pools::allocated::<SHIFT, FAST, false>(p, n, sites::current_on_this_thread::<KIND>)
+    }
+}
+
+/// The hash of what runs, taken before the allocator works so that the walk from frame to frame
+/// and the allocator's own work don't wait for each other; 0: not taken.
+#[inline(always)]
+fn hash<const KIND: u32, const FAST: bool, const STACKS: bool>(ctx: *mut c_void, n: usize) -> u64 {
+    if STACKS && FAST && is_small(n) {
+        stacks::path::hash_now::<KIND>(domain_of(ctx))
+    } else {
+        0
     }
 }
 
@@ -157,11 +179,12 @@ unsafe extern "C" fn hook_malloc<
         return own::alloc(n);
     }
     let b = below(ctx);
-    let passing = Passing::<STACKS>::on(ctx);
+    let hash = hash::<KIND, FAST, STACKS>(ctx, n);
+    let passing = Passing::<STACKS>::on::<FAST>(ctx, n);
     // SAFETY: the wrapped allocator's own function with its own context.
     let p = unsafe { (b.malloc)(b.ctx, n) };
     drop(passing);
-    let in_arena = allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, n);
+    let in_arena = allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, n, hash);
     if KIND != OBJECT && monitoring::may_be_data(n) && in_arena {
         monitoring::check_data(p as usize);
     }
@@ -181,12 +204,13 @@ unsafe extern "C" fn hook_calloc<
     if tls().flags.get() & QUIET != 0 {
         return own::alloc(items.saturating_mul(size));
     }
-    let b = below(ctx);
-    let passing = Passing::<STACKS>::on(ctx);
+    let (b, n) = (below(ctx), items.wrapping_mul(size));
+    let hash = hash::<KIND, FAST, STACKS>(ctx, n);
+    let passing = Passing::<STACKS>::on::<FAST>(ctx, n);
     // SAFETY: as in `hook_malloc`.
     let p = unsafe { (b.calloc)(b.ctx, items, size) };
     drop(passing);
-    allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, items.wrapping_mul(size));
+    allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, n, hash);
     p
 }
 
@@ -208,7 +232,7 @@ unsafe extern "C" fn hook_realloc<
         return own::realloc(p, n);
     }
     let taken = pools::take::<SHIFT, FAST, STACKS>(p as usize);
-    let passing = Passing::<STACKS>::on(ctx);
+    let passing = Passing::<STACKS>::on::<false>(ctx, n);
     // SAFETY: as in `hook_malloc`.
     let fresh = unsafe { (b.realloc)(b.ctx, p, n) };
     drop(passing);
@@ -219,7 +243,7 @@ unsafe extern "C" fn hook_realloc<
         }
         gone::<STACKS>(t, p as usize);
     }
-    allocated::<SHIFT, KIND, false, STACKS>(ctx, fresh as usize, n);
+    allocated::<SHIFT, KIND, false, STACKS>(ctx, fresh as usize, n, 0);
     fresh
 }
 
@@ -396,21 +420,21 @@ fn is_below(now: &Allocator) -> bool {
 
 unsafe extern "C" fn raw_malloc(ctx: *mut c_void, n: usize) -> *mut c_void {
     let b = below(ctx);
-    let _passing = Passing::<true>::on(ctx);
+    let _passing = Passing::<true>::on::<false>(ctx, n);
     // SAFETY: as in `hook_malloc`.
     unsafe { (b.malloc)(b.ctx, n) }
 }
 
 unsafe extern "C" fn raw_calloc(ctx: *mut c_void, items: usize, size: usize) -> *mut c_void {
     let b = below(ctx);
-    let _passing = Passing::<true>::on(ctx);
+    let _passing = Passing::<true>::on::<false>(ctx, items);
     // SAFETY: as in `hook_malloc`.
     unsafe { (b.calloc)(b.ctx, items, size) }
 }
 
 unsafe extern "C" fn raw_realloc(ctx: *mut c_void, p: *mut c_void, n: usize) -> *mut c_void {
     let b = below(ctx);
-    let _passing = Passing::<true>::on(ctx);
+    let _passing = Passing::<true>::on::<false>(ctx, n);
     // SAFETY: as in `hook_malloc`.
     unsafe { (b.realloc)(b.ctx, p, n) }
 }

@@ -37,7 +37,7 @@ pub fn is_arena(bytes: usize) -> bool {
 fn allocated(p: *mut c_void, n: usize) {
     let p = p as usize;
     if stacks::on() {
-        let tag = || stacks::path::current_on_this_thread::<OBJECT>(DOMAIN_OBJECT);
+        let tag = || stacks::path::with_hash::<OBJECT>(0, DOMAIN_OBJECT);
         pools::allocated::<SHIFT_4K, false, true>(p, n, tag);
     } else {
         let tag = sites::current_on_this_thread::<OBJECT>;

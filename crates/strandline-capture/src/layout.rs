@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 /// First eight bytes of every capture.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
 /// Version of this layout. A reader refuses any other.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Bytes in front of the first region.
 pub const HEADER_BYTES: usize = 64 * 1024;
 /// Room for a region, and the distance between two if there are no [`Stacks`]. The file is
@@ -339,15 +339,26 @@ pub struct Tag {
     pub context: AtomicU32,
     /// `TAG_*` bits.
     pub flags: AtomicU32,
-    /// Padding.
-    pub reserved: AtomicU32,
+    /// `--stacks`: the usual size and lifetime: see [`Path::sizes`].
+    pub usual: AtomicU32,
     /// Bytes asked for.
     pub allocated: AtomicU64,
     /// Bytes given back by threads that held the GIL.
     pub freed: AtomicU64,
     /// Bytes given back by other threads.
     pub freed_native: AtomicU64,
+    /// `--stacks`: number of allocations.
+    pub blocks: AtomicU64,
+    /// `--stacks`: number of blocks given back by threads that held the GIL.
+    pub blocks_freed: AtomicU64,
+    /// `--stacks`: [`StacksHead::peak_state`] when [`Path::at_peak`] was saved.
+    pub peak_state: AtomicU32,
+    /// `--stacks`: [`StacksHead::rss_epoch`] when [`Path::at_rss_peak`] was saved.
+    pub rss_epoch: AtomicU32,
 }
+
+// All that most allocations and frees touch lies in one cache line.
+const _: () = assert!(core::mem::size_of::<Tag>() == 64);
 
 /// A set of profiled lines that run at the same time: `slot` on top of `parent`'s set.
 #[repr(C, align(64))]

@@ -1,6 +1,6 @@
 //! Making a process's tables from call stacks: each text, frame and node once.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::model::{Frame, FrameKind, Node, Process, Thread};
 

@@ -1,6 +1,6 @@
 //! From the regions of a capture, which the agent writes, to a profile.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use strandline_capture::layout;
 use strandline_capture::read::{self, RawLedger, Regions, Tables};
@@ -124,6 +124,8 @@ fn domain(number: u32) -> Domain {
 }
 
 fn add_classes(to: &mut Vec<u32>, from: &[u32]) {
+    let used = from.iter().rposition(|&n| n != 0).map_or(0, |last| last + 1);
+    let from = from.get(..used).unwrap_or(from);
     if to.len() < from.len() {
         to.resize(from.len(), 0);
     }

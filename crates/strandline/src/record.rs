@@ -33,8 +33,10 @@ use timeline::Timelines;
 
 /// Time between two profiles of a running program, at least.
 const OFTEN: Duration = Duration::from_secs(2);
-/// Writing takes at most this part of the time.
-const PART: u32 = 50;
+/// Writing takes at most this part of a processor's time.
+const WRITING: u32 = 100;
+/// Looking takes at most this part of a processor's time.
+const LOOKING: u32 = 200;
 /// With events: so many times as many bytes of them as the profile had come before the next one,
 const BESIDE: u64 = 4;
 /// or this many times the usual time has passed.
@@ -94,6 +96,12 @@ struct Recording {
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |d| d.as_nanos() as u64)
+}
+
+/// Processor time of this thread: on a busy machine that is what it costs, not the time it takes.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 impl Recorder {
@@ -170,22 +178,27 @@ impl Written {
 
 impl Recording {
     fn watch(&mut self, stop: &AtomicBool) {
-        let (mut written, mut pause, mut grown) = (Instant::now(), OFTEN, 0);
+        let (mut look, mut write) = (Instant::now(), Instant::now() + OFTEN);
+        let (mut grown, mut latest) = (0, write);
         while !stop.load(Relaxed) {
-            let wait = self.timelines.look(&self.capture);
-            let length = self.log.as_ref().map_or(0, |log| log.length());
-            // In a file that is only appended to each of them stays.
-            let is_due =
-                self.log.is_none() || length >= grown || written.elapsed() >= pause * SELDOM;
-            if written.elapsed() >= pause && is_due {
-                let before = Instant::now();
-                // A full disk now may have room at the end; what is there stays.
-                let bytes = self.write().map_or(0, |written| written.bytes);
-                pause = OFTEN.max(before.elapsed() * PART);
-                written = Instant::now();
-                grown = bytes + bytes.saturating_sub(length) * BESIDE;
+            let before = cpu_time();
+            if look <= Instant::now() {
+                let wait = self.timelines.look(&self.capture);
+                look = Instant::now() + wait.max((cpu_time() - before) * LOOKING);
             }
-            std::thread::park_timeout(wait);
+            let before = cpu_time();
+            if write <= Instant::now() {
+                let length = self.log.as_ref().map_or(0, |log| log.length());
+                // In a file that is only appended to each of them stays.
+                if self.log.is_none() || length >= grown || latest <= Instant::now() {
+                    // A full disk now may have room at the end; what is there stays.
+                    let bytes = self.write().map_or(0, |written| written.bytes);
+                    grown = bytes + bytes.saturating_sub(length) * BESIDE;
+                    latest = Instant::now() + OFTEN * SELDOM;
+                }
+                write = Instant::now() + OFTEN.max((cpu_time() - before) * WRITING);
+            }
+            std::thread::park_timeout(look.min(write).saturating_duration_since(Instant::now()));
         }
     }
 

@@ -480,20 +480,24 @@ fn a_killed_program_leaves_a_profile() {
 fn a_running_program_has_a_profile() {
     let python = pythons().last().unwrap();
     let source =
-        "import time\ndef leak():\n    return bytearray(5000000)\na = leak()\ntime.sleep(60)\n";
+        "import time\ndef leak():\n    return bytearray(5000000)\na = leak()\ntime.sleep(600)\n";
     let dir = Dir::new();
     let (mut command, path) = command(python, &dir, source, &[]);
     let mut child =
         command.process_group(0).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let start = Instant::now();
-    while !path.exists() && start.elapsed() < Duration::from_secs(50) {
+    let profile = loop {
+        assert!(start.elapsed() < Duration::from_secs(300), "no profile with a timeline");
         std::thread::sleep(Duration::from_millis(100));
-    }
-    let profile = read(&path);
+        // Each is put in the place of the one before as a whole.
+        let profile = path.exists().then(|| read(&path));
+        if let Some(profile) = profile.filter(|p| p.processes[0].timeline.points.len() > 2) {
+            break profile;
+        }
+    };
     assert!(!profile.meta.finished);
     let p = &profile.processes[0];
     assert!(under(p, &["leak"], Weight::InUse).bytes > 5_000_000);
-    assert!(p.timeline.points.len() > 10);
     assert!(p.timeline.points.iter().any(|point| point.in_use > 5_000_000 && point.rss > 0));
     // SAFETY: kills the process group that was made above.
     unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };

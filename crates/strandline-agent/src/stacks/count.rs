@@ -12,29 +12,63 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use strandline_capture::layout::{
-    lifetime_class, size_class, Path, StacksHead, BIRTH_SHIFT, MOST_RECENT,
+    lifetime_class, size_class, Path, StacksHead, Tag, BIRTH_SHIFT, MOST_RECENT,
 };
 
-use super::{events, path_of, stacks, DISTANCE};
+use super::{events, path_in, path_of, stacks, DISTANCE};
 use crate::counters::{add, add_signed, tag_of};
 use crate::region::region;
 use crate::tls::tls;
 
 /// One more, unless it is the largest number already.
-#[inline(always)]
 fn count(class: Option<&AtomicU32>) {
-    if let Some(class) = class {
-        let n = class.load(Relaxed);
-        class.store(n + (n != u32::MAX) as u32, Relaxed);
-    }
-}
-
-/// `count` for threads without the GIL.
-fn count_native(class: Option<&AtomicU32>) {
     if let Some(class) = class {
         if class.load(Relaxed) != u32::MAX {
             class.fetch_add(1, Relaxed);
         }
+    }
+}
+
+/// Where the usual class is remembered in [`Tag::usual`]: of sizes, and of lifetimes.
+const SIZE: u32 = 0;
+const LIFETIME: u32 = 8;
+
+/// A block of `class` is to be counted: the usual one isn't.
+#[inline(always)]
+fn is_usual(t: &Tag, which: u32, class: usize) -> bool {
+    (t.usual.load(Relaxed) >> which) & 0xff == class as u32 + 1
+}
+
+/// The class of a tag's first block becomes the usual one; any other is counted.
+#[cold]
+#[inline(never)]
+fn unusual(t: &Tag, which: u32, class: usize, counter: Option<&AtomicU32>) {
+    let mut usual = t.usual.load(Relaxed);
+    while (usual >> which) & 0xff == 0 {
+        let with = usual | (class as u32 + 1) << which;
+        match t.usual.compare_exchange(usual, with, Relaxed, Relaxed) {
+            Ok(_) => return,
+            Err(other) => usual = other,
+        }
+    }
+    if !is_usual(t, which, class) {
+        count(counter);
+    }
+}
+
+#[inline(always)]
+fn count_size(t: &Tag, p: &Path, n: usize) {
+    let class = size_class(n);
+    if !is_usual(t, SIZE, class) {
+        unusual(t, SIZE, class, p.sizes.get(class));
+    }
+}
+
+#[inline(always)]
+fn count_lifetime(t: &Tag, p: &Path, units: u32) {
+    let class = lifetime_class(units);
+    if !is_usual(t, LIFETIME, class) {
+        unusual(t, LIFETIME, class, p.lifetimes.get(class));
     }
 }
 
@@ -55,33 +89,43 @@ pub fn birth_now() -> u32 {
     now(&stacks().head)
 }
 
-fn blocks_in_use(p: &Path) -> u64 {
-    let freed = p.blocks_freed.load(Relaxed).wrapping_add(p.blocks_freed_native.load(Relaxed));
-    p.inherited_blocks.load(Relaxed).wrapping_add(p.blocks.load(Relaxed)).wrapping_sub(freed)
+/// Blocks of `tag` that are in use, without what was inherited.
+fn own_blocks(t: &Tag, p: &Path) -> u64 {
+    let freed = t.blocks_freed.load(Relaxed).wrapping_add(p.blocks_freed_native.load(Relaxed));
+    t.blocks.load(Relaxed).wrapping_sub(freed)
 }
 
 /// Blocks of `tag` that are in use.
 pub fn blocks_of(tag: u32) -> u64 {
-    blocks_in_use(path_of(tag))
+    let p = path_of(tag);
+    p.inherited_blocks.load(Relaxed).wrapping_add(own_blocks(tag_of(region(), tag), p))
 }
 
-fn save(into: &[AtomicU64; 2], tag: u32, p: &Path) {
-    into[0].store(crate::counters::in_use_of(tag), Relaxed);
-    into[1].store(blocks_in_use(p), Relaxed);
+#[inline(always)]
+fn save(into: &[AtomicU64; 2], t: &Tag, p: &Path) {
+    let freed = t.freed.load(Relaxed).wrapping_add(t.freed_native.load(Relaxed));
+    into[0].store(t.allocated.load(Relaxed).wrapping_sub(freed), Relaxed);
+    into[1].store(own_blocks(t, p), Relaxed);
 }
 
 /// The path is about to change: saves what it has where that is wanted.
 #[inline(always)]
-fn before_change(h: &StacksHead, state: u32, tag: u32, p: &Path) {
-    if state & 1 != 0 && p.peak_state.load(Relaxed) != state {
-        p.peak_state.store(state, Relaxed);
-        save(&p.at_peak, tag, p);
+fn before_change(h: &StacksHead, state: u32, t: &Tag, p: &Path) {
+    if state & 1 != 0 && t.peak_state.load(Relaxed) != state {
+        t.peak_state.store(state, Relaxed);
+        save(&p.at_peak, t, p);
     }
     let epoch = h.rss_epoch.load(Relaxed);
-    if p.rss_epoch.load(Relaxed) != epoch {
-        p.rss_epoch.store(epoch, Relaxed);
-        save(&p.at_rss_peak, tag, p);
+    if t.rss_epoch.load(Relaxed) != epoch {
+        save_at_rss_peak(epoch, t, p);
     }
+}
+
+#[cold]
+#[inline(never)]
+fn save_at_rss_peak(epoch: u32, t: &Tag, p: &Path) {
+    t.rss_epoch.store(epoch, Relaxed);
+    save(&p.at_rss_peak, t, p);
 }
 
 /// `in_use` is the new sum after an allocation: the state of the peak for it.
@@ -114,9 +158,8 @@ fn state_below(h: &StacksHead) -> u32 {
 fn remember(p: usize) {
     let t = tls();
     let at = t.recent_at.get();
-    if let Some(cell) = t.recent.get((at % MOST_RECENT) as usize) {
-        cell.set(p);
-    }
+    // SAFETY: the index is masked to the table's length, a power of two.
+    unsafe { t.recent.get_unchecked((at % MOST_RECENT) as usize) }.set(p);
     t.recent_at.set(at.wrapping_add(1));
 }
 
@@ -125,32 +168,39 @@ fn remember(p: usize) {
 fn is_temporary(p: usize) -> bool {
     let t = tls();
     let last = t.recent_at.get().wrapping_sub(1);
-    for back in 0..=DISTANCE.load(Relaxed) {
-        if let Some(cell) = t.recent.get((last.wrapping_sub(back) % MOST_RECENT) as usize) {
-            if cell.get() == p {
-                // Whoever gets the address next is another block.
-                cell.set(0);
-                return true;
-            }
+    let distance = DISTANCE.load(Relaxed);
+    let mut back = 0;
+    loop {
+        // SAFETY: the index is masked to the table's length, a power of two.
+        let cell =
+            unsafe { t.recent.get_unchecked((last.wrapping_sub(back) % MOST_RECENT) as usize) };
+        if cell.get() == p {
+            // Whoever gets the address next is another block.
+            cell.set(0);
+            return true;
         }
+        if back >= distance {
+            return false;
+        }
+        back += 1;
     }
-    false
 }
 
-/// `n` bytes at `p` were allocated under `tag` by a thread that holds the GIL. Returns its birth.
+/// `n` bytes at `p` are allocated under `tag` by a thread that holds the GIL. Returns its birth.
 #[inline(always)]
 pub fn allocated(tag: u32, n: usize, p: usize) -> u32 {
-    let (r, h, path) = (region(), &stacks().head, path_of(tag));
+    let (r, s) = (region(), stacks());
+    let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
     let mine = r.head.in_use.load(Relaxed).wrapping_add(n as i64);
     let sum = mine.wrapping_add(r.head.in_use_native.load(Relaxed));
-    before_change(h, state_at(h, sum), tag, path);
+    before_change(h, state_at(h, sum), t, path);
     r.head.in_use.store(mine, Relaxed);
     if sum > r.head.watermark.load(Relaxed) {
         r.head.watermark.store(sum, Relaxed);
     }
-    add(&tag_of(r, tag).allocated, n as u64);
-    add(&path.blocks, 1);
-    count(path.sizes.get(size_class(n)));
+    add(&t.allocated, n as u64);
+    add(&t.blocks, 1);
+    count_size(t, path, n);
     let birth = now(h);
     add(&h.clock, n as u64);
     remember(p);
@@ -161,13 +211,14 @@ pub fn allocated(tag: u32, n: usize, p: usize) -> u32 {
 /// `n` bytes at `p` that were allocated under `tag` are given back by a thread with the GIL.
 #[inline(always)]
 pub fn freed(tag: u32, n: usize, birth: u32, p: usize) {
-    let (r, h, path) = (region(), &stacks().head, path_of(tag));
-    before_change(h, state_below(h), tag, path);
-    add(&tag_of(r, tag).freed, n as u64);
+    let (r, s) = (region(), stacks());
+    let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
+    before_change(h, state_below(h), t, path);
+    add(&t.freed, n as u64);
     add_signed(&r.head.in_use, -(n as i64));
     events::freed(tag, n, birth);
-    add(&path.blocks_freed, 1);
-    count(path.lifetimes.get(lifetime_class(now(h).wrapping_sub(birth))));
+    add(&t.blocks_freed, 1);
+    count_lifetime(t, path, now(h).wrapping_sub(birth));
     if is_temporary(p) {
         add(&path.temporary[0], n as u64);
         add(&path.temporary[1], 1);
@@ -182,14 +233,15 @@ pub fn freed(tag: u32, n: usize, birth: u32, p: usize) {
 
 /// `allocated` by a thread without the GIL.
 pub fn allocated_native(tag: u32, n: usize, p: usize) -> u32 {
-    let (r, h, path) = (region(), &stacks().head, path_of(tag));
+    let (r, s) = (region(), stacks());
+    let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
     let mine = r.head.in_use_native.fetch_add(n as i64, Relaxed) + n as i64;
     let sum = mine.wrapping_add(r.head.in_use.load(Relaxed));
-    before_change(h, state_at(h, sum), tag, path);
+    before_change(h, state_at(h, sum), t, path);
     r.head.watermark.fetch_max(sum, Relaxed);
-    tag_of(r, tag).allocated.fetch_add(n as u64, Relaxed);
-    path.blocks.fetch_add(1, Relaxed);
-    count_native(path.sizes.get(size_class(n)));
+    t.allocated.fetch_add(n as u64, Relaxed);
+    t.blocks.fetch_add(1, Relaxed);
+    count_size(t, path, n);
     let birth = now(h);
     h.clock_native.fetch_add(n as u64, Relaxed);
     remember(p);
@@ -199,13 +251,14 @@ pub fn allocated_native(tag: u32, n: usize, p: usize) -> u32 {
 
 /// `freed` by a thread without the GIL.
 pub fn freed_native(tag: u32, n: usize, birth: u32, p: usize) {
-    let (r, h, path) = (region(), &stacks().head, path_of(tag));
-    before_change(h, state_below(h), tag, path);
-    tag_of(r, tag).freed_native.fetch_add(n as u64, Relaxed);
+    let (r, s) = (region(), stacks());
+    let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
+    before_change(h, state_below(h), t, path);
+    t.freed_native.fetch_add(n as u64, Relaxed);
     r.head.in_use_native.fetch_sub(n as i64, Relaxed);
     events::freed_native(tag, n, birth);
     path.blocks_freed_native.fetch_add(1, Relaxed);
-    count_native(path.lifetimes.get(lifetime_class(now(h).wrapping_sub(birth))));
+    count_lifetime(t, path, now(h).wrapping_sub(birth));
     if is_temporary(p) {
         path.temporary[0].fetch_add(n as u64, Relaxed);
         path.temporary[1].fetch_add(1, Relaxed);
@@ -226,7 +279,12 @@ pub fn move_block(tag: u32, to: u32, n: usize) {
         // It was the highest point so far because of these bytes.
         add_signed(&h.peak, -(n as i64));
     }
-    let (from, to) = (path_of(tag), path_of(to));
-    add(&from.blocks, 1u64.wrapping_neg());
-    add(&to.blocks, 1);
+    let (t, class) = (tag_of(region(), tag), size_class(n));
+    add(&t.blocks, 1u64.wrapping_neg());
+    if !is_usual(t, SIZE, class) {
+        if let Some(class) = path_of(tag).sizes.get(class) {
+            class.fetch_sub(1, Relaxed);
+        }
+    }
+    add(&tag_of(region(), to).blocks, 1);
 }

@@ -72,8 +72,14 @@ pub fn resident() -> i64 {
 /// The record that belongs to `tag`.
 #[inline(always)]
 pub fn path_of(tag: u32) -> &'static Path {
+    path_in(stacks(), tag)
+}
+
+/// `path_of`, where the table is at hand.
+#[inline(always)]
+fn path_in(s: &Stacks, tag: u32) -> &Path {
     // SAFETY: the index is masked to the table's length (a power of two).
-    unsafe { stacks().paths.get_unchecked(tag as usize & (layout::MAX_TAGS - 1)) }
+    unsafe { s.paths.get_unchecked(tag as usize & (layout::MAX_TAGS - 1)) }
 }
 
 /// RSS, the profiler's own part included, was read. If it was never higher, paths remember what
@@ -123,8 +129,7 @@ pub fn inherit(old: &Stacks, blocks_of: &dyn Fn(u32) -> u64) {
         let Some(f) = old.paths.get(tag as usize) else { break };
         let t = path_of(tag);
         t.node.store(f.node.load(Relaxed), Relaxed);
-        t.thread.store(f.thread.load(Relaxed), Relaxed);
-        t.domain.store(f.domain.load(Relaxed), Relaxed);
+        t.thread_and_domain.store(f.thread_and_domain.load(Relaxed), Relaxed);
         t.inherited_blocks.store(blocks_of(tag), Relaxed);
     }
 }

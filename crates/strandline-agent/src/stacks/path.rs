@@ -74,14 +74,29 @@ fn seed(flags: u32, domain: u32) -> u64 {
     context << 32 | (t.thread.get() as u64) << 8 | (domain << 4 | flags) as u64
 }
 
-/// The tag for an allocation now, by a thread that holds the GIL.
+/// What an allocation now, by a thread that holds the GIL, is looked up by: for [`with_hash`].
+/// 0: the thread is new.
 #[inline(always)]
-pub fn current_on_this_thread<const KIND: u32>(domain: u32) -> u32 {
+pub fn hash_now<const KIND: u32>(domain: u32) -> u64 {
     let t = tls();
     if t.tstate_epoch.get() != TSTATE_EPOCH.load(Relaxed) {
+        return 0;
+    }
+    python::chain_hash::<KIND>(t.tstate.get(), seed(0, domain))
+}
+
+/// The tag for an allocation now, by a thread that holds the GIL. `hash`: of [`hash_now`], if no
+/// Python code ran since; 0: take it now.
+#[inline(always)]
+pub fn with_hash<const KIND: u32>(hash: u64, domain: u32) -> u32 {
+    let hash = if hash == 0 { hash_now::<KIND>(domain) } else { hash };
+    if hash == 0 {
         return on_new_thread(domain);
     }
-    with_gil::<KIND>(t.tstate.get(), domain)
+    match cached(hash) {
+        0 => miss(tls().tstate.get(), domain),
+        tag => tag,
+    }
 }
 
 #[cold]
@@ -367,8 +382,7 @@ fn tag_for(what: What) -> u32 {
     let Some(tag) = sites::new_tag(what.site, what.context, what.flags) else { return UNKNOWN };
     let p = path_of(tag);
     p.node.store(what.node, Relaxed);
-    p.thread.store(what.thread, Relaxed);
-    p.domain.store(what.domain, Relaxed);
+    p.thread_and_domain.store(what.thread | what.domain << 16, Relaxed);
     if !TAGS.insert(key, tag) {
         return UNKNOWN;
     }
@@ -380,11 +394,12 @@ fn tag_for(what: What) -> u32 {
 pub fn watched(old: u32) -> u32 {
     let t = crate::counters::tag_of(region(), old);
     let p = path_of(old);
+    let who = p.thread_and_domain.load(Relaxed);
     tag_for(What {
         node: p.node.load(Relaxed),
         site: t.site.load(Relaxed),
-        thread: p.thread.load(Relaxed),
-        domain: p.domain.load(Relaxed),
+        thread: who & 0xffff,
+        domain: who >> 16,
         context: t.context.load(Relaxed),
         flags: t.flags.load(Relaxed) | TAG_WATCH,
     })

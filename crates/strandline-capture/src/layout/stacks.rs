@@ -17,15 +17,15 @@ pub const BIRTH_SHIFT: u32 = 10;
 /// How many of its last allocations a thread remembers at most.
 pub const MOST_RECENT: u32 = 16;
 
-/// [`Path::domain`]: `PyObject_Malloc`.
+/// [`Path::thread_and_domain`]: `PyObject_Malloc`.
 pub const DOMAIN_OBJECT: u32 = 0;
-/// [`Path::domain`]: `PyMem_Malloc`.
+/// [`Path::thread_and_domain`]: `PyMem_Malloc`.
 pub const DOMAIN_MEM: u32 = 1;
-/// [`Path::domain`]: `PyMem_RawMalloc`.
+/// [`Path::thread_and_domain`]: `PyMem_RawMalloc`.
 pub const DOMAIN_RAW: u32 = 2;
-/// [`Path::domain`]: `malloc` and its family, called by anybody else.
+/// [`Path::thread_and_domain`]: `malloc` and its family, called by anybody else.
 pub const DOMAIN_MALLOC: u32 = 3;
-/// [`Path::domain`]: `mmap`.
+/// [`Path::thread_and_domain`]: `mmap`.
 pub const DOMAIN_MMAP: u32 = 4;
 
 /// Class of a request of `n` bytes: class `i` holds up to `16 << i` bytes, the last all above.
@@ -53,40 +53,34 @@ pub const fn lifetime_class(units: u32) -> usize {
 }
 
 /// One call path on one thread in one domain: what belongs to the [`super::Tag`] of the same
-/// index, which counts its bytes.
+/// index, which counts its bytes and blocks.
+///
+/// Its first cache line is for frees of temporaries and for what is saved at a peak, the second
+/// for lifetimes, the last for sizes. Most of a path's blocks are of one size class and many are
+/// of one lifetime class: the class of its first one ([`super::Tag::usual`]: plus one, the size's
+/// in the first byte, the lifetime's in the second) isn't counted; it is what the others leave.
 #[repr(C, align(256))]
 #[derive(Debug)]
 pub struct Path {
     /// Index into [`Stacks::nodes`]: the innermost frame; 0: no code was known to run.
     pub node: AtomicU32,
-    /// Index into [`Stacks::threads`].
-    pub thread: AtomicU32,
-    /// `DOMAIN_*`.
-    pub domain: AtomicU32,
-    /// [`StacksHead::peak_state`] when `at_peak` was saved.
-    pub peak_state: AtomicU32,
-    /// [`StacksHead::rss_epoch`] when `at_rss_peak` was saved.
-    pub rss_epoch: AtomicU32,
-    /// Padding.
-    pub reserved: AtomicU32,
-    /// Number of allocations.
-    pub blocks: AtomicU64,
-    /// Number of blocks given back by threads that held the GIL.
-    pub blocks_freed: AtomicU64,
-    /// Number of blocks given back by other threads.
+    /// Index into [`Stacks::threads`], and `DOMAIN_*` from bit 16 on.
+    pub thread_and_domain: AtomicU32,
+    /// Number of blocks given back by threads without the GIL.
     pub blocks_freed_native: AtomicU64,
-    /// Number of blocks in use when the process was forked.
-    pub inherited_blocks: AtomicU64,
-    /// In use at the peak, if it has changed since: bytes, blocks.
+    /// In use at the peak, if it has changed since, without what was inherited: bytes, blocks.
     pub at_peak: [AtomicU64; 2],
-    /// In use where RSS was highest, if it has changed since: bytes, blocks.
+    /// In use where RSS was highest, likewise.
     pub at_rss_peak: [AtomicU64; 2],
     /// Temporary: bytes, blocks.
     pub temporary: [AtomicU64; 2],
-    /// Number of allocations by [`size_class`]; stay at the largest number.
-    pub sizes: [AtomicU32; SIZE_CLASSES],
-    /// Number of blocks given back by [`lifetime_class`]; stay at the largest number.
+    /// Number of blocks given back by [`lifetime_class`], but for the usual one; stay at the
+    /// largest number.
     pub lifetimes: [AtomicU32; LIFETIME_CLASSES],
+    /// Number of allocations by [`size_class`], likewise.
+    pub sizes: [AtomicU32; SIZE_CLASSES],
+    /// Number of blocks in use when the process was forked.
+    pub inherited_blocks: AtomicU64,
 }
 
 /// A line that was called from its parent's line.
@@ -116,10 +110,10 @@ pub struct Thread {
 #[derive(Debug)]
 pub struct StacksHead {
     /// Even: the process has as much in use as never before; paths say what they have now. Odd:
-    /// that moment is over; a path whose [`Path::peak_state`] is equal has saved what it had then,
+    /// that moment is over; a tag whose `peak_state` is equal has saved what it had then,
     /// any other hasn't changed since.
     pub peak_state: AtomicU32,
-    /// Counts up at each highest RSS; the same for [`Path::rss_epoch`].
+    /// Counts up at each highest RSS; the same for a tag's `rss_epoch`.
     pub rss_epoch: AtomicU32,
     /// Entries used.
     pub nodes: AtomicU32,

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use super::tables::{Piece, Source, Strings};
 use super::{Bytes, Doubts};
-use crate::layout::{self, Node as N, Path as P, Stacks as S, StacksHead as H, Thread as T};
+use crate::layout::{
+    self, Node as N, Path as P, Stacks as S, StacksHead as H, Tag, Thread as T, LIFETIME_CLASSES,
+    SIZE_CLASSES,
+};
 
 /// [`layout::Stacks`] of one process. Entry 0 of every table is the reserved one.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,16 +54,25 @@ pub struct Path {
     /// In use at the highest RSS; `None`: what is in use now.
     pub at_rss_peak: Option<[u64; 2]>,
     pub temporary: [u64; 2],
-    /// By size class, as many as are needed.
-    pub sizes: Vec<u32>,
-    /// By lifetime class, as many as are needed.
-    pub lifetimes: Vec<u32>,
+    /// Number of allocations by size class.
+    pub sizes: [u32; SIZE_CLASSES],
+    /// Number of blocks given back by lifetime class.
+    pub lifetimes: [u32; LIFETIME_CLASSES],
 }
 
-/// Reads the part that belongs to a region. `tags` and `sites` are the numbers of the region's.
+/// The region's own tables that go with the paths.
+#[derive(Clone, Copy)]
+pub(super) struct Tags<'a> {
+    pub(super) piece: &'a Piece,
+    pub(super) inherited: &'a Piece,
+    pub(super) count: usize,
+}
+
+/// Reads the part that belongs to a region with these tags and so many sites.
 pub(super) fn read<B: Bytes + ?Sized>(
     source: &Source<'_, B>,
-    (tags, sites): (usize, usize),
+    tags: Tags<'_>,
+    sites: usize,
     texts: &mut Strings<'_>,
 ) -> io::Result<Stacks> {
     let head = Piece::read(source.bytes, source.base, size_of::<H>())?;
@@ -86,7 +98,7 @@ pub(super) fn read<B: Bytes + ?Sized>(
     let (paths, paths_n) = table(
         offset_of!(S, paths),
         size_of::<P>(),
-        tags as u32,
+        tags.count as u32,
         layout::MAX_TAGS,
         "path counters",
         texts.doubts,
@@ -104,7 +116,7 @@ pub(super) fn read<B: Bytes + ?Sized>(
             .collect(),
         nodes: (0..nodes_n).map(|i| node(&nodes, i, sites)).collect(),
         paths: (0..paths_n)
-            .map(|i| path(&paths, i, (nodes_n, threads_n), (state, epoch)))
+            .map(|i| path(&paths, tags, i, (nodes_n, threads_n), (state, epoch)))
             .collect(),
     })
 }
@@ -129,34 +141,57 @@ fn node(nodes: &Piece, i: usize, sites: usize) -> Node {
 
 fn path(
     paths: &Piece,
+    tags: Tags<'_>,
     i: usize,
     (nodes, threads): (usize, usize),
     (state, epoch): (u32, u32),
 ) -> Path {
-    let at = i * size_of::<P>();
-    let pair = |offset: usize| [paths.u64(at + offset), paths.u64(at + offset + 8)];
-    let classes = |offset: usize, count: usize| {
-        let all = (0..count).map(|c| paths.u32(at + offset + 4 * c));
-        let mut all: Vec<u32> = all.collect();
-        let used = all.iter().rposition(|&n| n != 0).map_or(0, |last| last + 1);
-        all.truncate(used);
-        all
-    };
+    let (at, tag) = (i * size_of::<P>(), i * size_of::<Tag>());
     let word = |offset: usize| paths.u64(at + offset);
-    let saved = state & 1 != 0 && paths.u32(at + offset_of!(P, peak_state)) == state;
-    let saved_rss = paths.u32(at + offset_of!(P, rss_epoch)) == epoch;
+    let inherited = [tags.inherited.u64(i * 8), word(offset_of!(P, inherited_blocks))];
+    let saved = |offset: usize| {
+        let [bytes, blocks] = inherited;
+        [bytes.wrapping_add(word(offset)), blocks.wrapping_add(word(offset + 8))]
+    };
+    let state_is = |offset: usize, wanted: u32| tags.piece.u32(tag + offset) == wanted;
+    let peak_saved = state & 1 != 0 && state_is(offset_of!(Tag, peak_state), state);
+    let rss_peak_saved = state_is(offset_of!(Tag, rss_epoch), epoch);
+    let who = paths.u32(at + offset_of!(P, thread_and_domain));
+    let usual = tags.piece.u32(tag + offset_of!(Tag, usual));
+    let blocks = tags.piece.u64(tag + offset_of!(Tag, blocks));
+    let blocks_freed = tags
+        .piece
+        .u64(tag + offset_of!(Tag, blocks_freed))
+        .wrapping_add(word(offset_of!(P, blocks_freed_native)));
     Path {
         node: below(paths.u32(at + offset_of!(P, node)), nodes),
-        thread: below(paths.u32(at + offset_of!(P, thread)), threads),
-        domain: paths.u32(at + offset_of!(P, domain)),
-        blocks: word(offset_of!(P, blocks)),
-        blocks_freed: word(offset_of!(P, blocks_freed))
-            .wrapping_add(word(offset_of!(P, blocks_freed_native))),
+        thread: below(who & 0xffff, threads),
+        domain: who >> 16,
+        blocks,
+        blocks_freed,
         inherited_blocks: word(offset_of!(P, inherited_blocks)),
-        at_peak: saved.then(|| pair(offset_of!(P, at_peak))),
-        at_rss_peak: saved_rss.then(|| pair(offset_of!(P, at_rss_peak))),
-        temporary: pair(offset_of!(P, temporary)),
-        sizes: classes(offset_of!(P, sizes), layout::SIZE_CLASSES),
-        lifetimes: classes(offset_of!(P, lifetimes), layout::LIFETIME_CLASSES),
+        at_peak: peak_saved.then(|| saved(offset_of!(P, at_peak))),
+        at_rss_peak: rss_peak_saved.then(|| saved(offset_of!(P, at_rss_peak))),
+        temporary: [0, 8].map(|word| paths.u64(at + offset_of!(P, temporary) + word)),
+        sizes: classes(paths, at + offset_of!(P, sizes), usual & 0xff, blocks),
+        lifetimes: classes(paths, at + offset_of!(P, lifetimes), usual >> 8 & 0xff, blocks_freed),
     }
+}
+
+/// The counts of all classes; `all` less the others is what the usual one has (its number plus
+/// one; 0: none yet).
+fn classes<const N: usize>(paths: &Piece, at: usize, usual: u32, all: u64) -> [u32; N] {
+    let mut counts = [0; N];
+    let mut others = 0;
+    for (class, count) in counts.iter_mut().enumerate() {
+        *count = paths.u32(at + 4 * class);
+        others += u64::from(*count);
+    }
+    let usual = (usual as usize).checked_sub(1).and_then(|usual| counts.get_mut(usual));
+    if let Some(count) = usual {
+        // What is read while it changes is not all of one moment.
+        let left = all.saturating_sub(others.saturating_sub(u64::from(*count)));
+        *count = u32::try_from(left).unwrap_or(u32::MAX);
+    }
+    counts
 }

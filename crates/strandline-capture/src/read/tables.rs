@@ -362,7 +362,8 @@ impl Tables {
         out.head = head(&h, &mut texts);
         if options & layout::OPTION_STACKS != 0 {
             let source = Source { base: base + layout::REGION_STRIDE as u64, ..source };
-            out.stacks = Some(stacks::read(&source, (tags_n, sites_n), &mut texts)?);
+            let tags = stacks::Tags { piece: &tags, inherited: &inherited, count: tags_n };
+            out.stacks = Some(stacks::read(&source, tags, sites_n, &mut texts)?);
         }
         Ok(out)
     }

@@ -14,8 +14,6 @@ const MOST_POINTS: usize = 400;
 const MOST_PATHS: usize = 100;
 /// Time between the first points.
 const FIRST: Duration = Duration::from_millis(5);
-/// Looking takes at most this part of the time.
-const PART: u32 = 50;
 const PAGE: u64 = 4096;
 
 /// The timelines of all processes, by region.
@@ -58,7 +56,7 @@ impl Timelines {
                 wait = wait.min(line.interval.saturating_sub(line.last.elapsed()));
             }
         }
-        wait.clamp(FIRST, Duration::from_secs(1)).max(before.elapsed() * PART)
+        wait.clamp(FIRST, Duration::from_secs(1))
     }
 
     /// The timeline of a process whose tags have these paths.
