@@ -32,7 +32,7 @@ fn build() -> Result<(), String> {
         return copy(Path::new(&given), &out.join(LIBRARY));
     }
     let root = var("CARGO_MANIFEST_DIR")?.join("../..");
-    for part in ["agent", "preload", "capture", "cpython"] {
+    for part in ["agent", "preload", "capture", "cpython", "unwind"] {
         let dir = root.join(format!("crates/strandline-{part}"));
         println!("cargo::rerun-if-changed={}", dir.join("src").display());
         println!("cargo::rerun-if-changed={}", dir.join("Cargo.toml").display());

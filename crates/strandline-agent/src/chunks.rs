@@ -13,16 +13,19 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use strandline_capture::layout::{CHUNK_HUGE, CHUNK_LARGE};
+
 use crate::lock;
 use crate::memory::{self, PAGE};
 use crate::shadow::{gib, gib_or_new, Gib};
 use crate::stacks;
 
-const LARGE: usize = 512;
-const HUGE: usize = 128 << 10;
+const LARGE: usize = CHUNK_LARGE as usize;
+const HUGE: usize = CHUNK_HUGE as usize;
 const FLAGS: usize = 7;
 const IS_MMAPPED: usize = 2;
 const NON_MAIN_ARENA: usize = 4;
+const _: () = assert!(core::mem::offset_of!(LargeEntry, tag) == 8);
 /// Where a chunk lives: index into `RegionHead::chunks`.
 pub const MAIN_HEAP: usize = 0;
 /// In a thread's arena.
@@ -30,7 +33,8 @@ pub const THREAD_ARENA: usize = 1;
 /// In a mapping of its own.
 pub const OWN_MAPPING: usize = 2;
 
-/// What is remembered of a chunk of 512 bytes or more.
+/// What is remembered of a chunk of 512 bytes or more. Readers of this process's memory know where
+/// `tag` is ([`strandline_capture::layout::chunk_entry`]).
 #[repr(C)]
 pub struct LargeEntry {
     size: AtomicU64,

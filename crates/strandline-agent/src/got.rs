@@ -25,7 +25,7 @@ pub fn redirect(wanted: &[(&Symbol, usize)]) -> bool {
 
 /// `Elf64_Dyn`.
 #[repr(C)]
-struct Dynamic {
+pub struct Dynamic {
     tag: i64,
     value: usize,
 }
@@ -56,6 +56,8 @@ struct Tables {
     symbols: usize,
     /// Address and bytes of the two relocation tables.
     relocations: [(usize, usize); 2],
+    /// Hash table of the symbols that it defines.
+    hash: usize,
 }
 
 const DT_PLTRELSZ: i64 = 2;
@@ -64,6 +66,7 @@ const DT_SYMTAB: i64 = 6;
 const DT_RELA: i64 = 7;
 const DT_RELASZ: i64 = 8;
 const DT_JMPREL: i64 = 23;
+const DT_GNU_HASH: i64 = 0x6fff_fef5;
 const R_64: u32 = 1;
 const R_GLOB_DAT: u32 = 6;
 const R_JUMP_SLOT: u32 = 7;
@@ -83,6 +86,7 @@ unsafe fn tables(mut d: *const Dynamic) -> Tables {
                 DT_RELASZ => t.relocations[0].1 = value,
                 DT_JMPREL => t.relocations[1].0 = value,
                 DT_PLTRELSZ => t.relocations[1].1 = value,
+                DT_GNU_HASH => t.hash = value,
                 _ => {}
             }
             d = d.add(1);
@@ -148,4 +152,42 @@ unsafe fn point(r: &mut Redirect, name: &core::ffi::CStr, cell: usize, sealed: (
             }
         }
     }
+}
+
+/// Address of the symbol that the object at `base` defines under this name, in whatever version; 0
+/// if it has none.
+///
+/// # Safety
+/// `dynamic` is the dynamic section of a loaded object, relocated by the dynamic linker.
+pub unsafe fn symbol_in(base: usize, dynamic: *const Dynamic, name: &core::ffi::CStr) -> usize {
+    // SAFETY: the caller's promise. DT_GNU_HASH: number of buckets, index of the first symbol,
+    // words of the filter, its shift; the filter; the buckets; a word a symbol, the hash without
+    // its lowest bit, which is 1 in the last of a bucket.
+    unsafe {
+        let t = tables(dynamic);
+        if t.hash < base || t.symbols < base || t.strings < base {
+            return 0;
+        }
+        let head = t.hash as *const u32;
+        let (buckets, first, filter) = (*head, *head.add(1), *head.add(2) as usize);
+        let bucket_at = head.add(4 + 2 * filter);
+        let chain_at = bucket_at.add(buckets as usize);
+        let step = |h: u32, &byte: &u8| h.wrapping_mul(33).wrapping_add(byte.into());
+        let hash = name.to_bytes().iter().fold(5381u32, step);
+        let mut i = if buckets == 0 { 0 } else { *bucket_at.add((hash % buckets) as usize) };
+        while i >= first.max(1) {
+            let word = *chain_at.add((i - first) as usize);
+            let symbol = &*(t.symbols as *const ElfSymbol).add(i as usize);
+            let its_name = (t.strings + symbol.name as usize) as *const c_char;
+            let same = word | 1 == hash | 1 && core::ffi::CStr::from_ptr(its_name) == name;
+            if same && symbol.info >> 16 != 0 {
+                return base + symbol.value;
+            }
+            if word & 1 != 0 {
+                break;
+            }
+            i += 1;
+        }
+    }
+    0
 }

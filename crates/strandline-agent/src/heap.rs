@@ -21,6 +21,7 @@ const HEAP_SIZE_OFFSET: usize = 16;
 static MAIN_START: AtomicUsize = AtomicUsize::new(0);
 static MAIN_TOUCHED: AtomicUsize = AtomicUsize::new(0);
 static TRIMMED: AtomicBool = AtomicBool::new(false);
+static SHARED: AtomicBool = AtomicBool::new(false);
 
 struct Heap {
     base: AtomicUsize,
@@ -92,6 +93,11 @@ pub fn chunk_used(start: usize, bytes: usize, kind: usize) {
     }
 }
 
+/// The program moves the break by itself: glibc's heap goes on behind what it took.
+pub fn break_moved() {
+    SHARED.store(true, Relaxed);
+}
+
 /// malloc_trim ran.
 pub fn trimmed() {
     TRIMMED.store(true, Relaxed);
@@ -143,8 +149,10 @@ pub fn stranded() -> i64 {
         // The top was given back.
         MAIN_TOUCHED.store(end, Relaxed);
     }
-    let main = resident(MAIN_START.load(Relaxed), MAIN_TOUCHED.load(Relaxed));
-    let main = (main as i64 - chunks(MAIN_HEAP)).max(0);
+    let (start, touched) = (MAIN_START.load(Relaxed), MAIN_TOUCHED.load(Relaxed));
+    let main = resident(start, touched);
+    let others = if SHARED.load(Relaxed) { crate::ranges::bytes_within(start, touched) } else { 0 };
+    let main = (main as i64 - others as i64 - chunks(MAIN_HEAP)).max(0);
     let mut threads = 0usize;
     let heaps: &[Heap] = if ANY_THREAD_HEAP.load(Relaxed) { &THREAD_HEAPS } else { &[] };
     for heap in heaps {

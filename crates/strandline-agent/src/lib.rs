@@ -50,11 +50,14 @@ mod stacks;
 mod symbols;
 mod tls;
 
+pub mod brk;
 pub mod exec;
+pub mod lookups;
 pub mod malloc;
 mod proc;
 pub mod process;
 pub mod ranges;
 
 pub use process::start;
+pub use stacks::native::dlclose;
 pub use stacks::threads;

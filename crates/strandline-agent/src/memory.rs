@@ -19,12 +19,19 @@ static OWN: OwnMaps = OwnMaps {
     magic: OWN_MAPS_MAGIC,
     count: AtomicU64::new(0),
     pools: AtomicU64::new(0),
+    chunks: AtomicU64::new(0),
+    reserved: 0,
     maps: [const { [const { AtomicU64::new(0) }; 2] }; MAX_OWN_MAPS],
 };
 
 /// Tells readers of this process's memory where blocks have their tags.
 pub fn publish_pools(table: usize) {
     OWN.pools.store(table as u64, Relaxed);
+}
+
+/// The same of chunks of malloc.
+pub fn publish_chunks(table: usize) {
+    OWN.chunks.store(table as u64, Relaxed);
 }
 
 fn note(start: u64, bytes: u64) {

@@ -99,6 +99,7 @@ pub fn reserve() {
         FLAT.store(p as usize, Relaxed);
         if stacks::on() {
             memory::publish_pools(p as usize);
+            crate::shadow::publish();
         }
     }
 }

@@ -39,6 +39,7 @@ pub unsafe fn start(argc: c_int, argv: *mut *mut c_char, envp: *mut *mut c_char)
         return;
     }
     sites::start();
+    crate::stacks::native::start();
     // SAFETY: argv as given to the constructor.
     unsafe { describe(argc, argv) };
     heap::start();

@@ -19,7 +19,7 @@ use crate::counters;
 use crate::lines::monitoring;
 use crate::own;
 use crate::pools::{self, SHIFT_16K, SHIFT_4K};
-use crate::python::{self, CFRAME, DIRECT, OBJECT};
+use crate::python::{self, CFRAME, DIRECT, NATIVE, OBJECT};
 use crate::region::region;
 use crate::sites;
 use crate::stacks;
@@ -339,7 +339,9 @@ fn get(domain: c_int) -> Allocator {
 }
 
 fn hooks<const SHIFT: u32, const KIND: u32, const FAST: bool>(ctx: *mut c_void) -> Allocator {
-    if stacks::on() {
+    if stacks::native::on() {
+        hooks_of::<SHIFT, NATIVE, FAST, true>(ctx)
+    } else if stacks::on() {
         hooks_of::<SHIFT, KIND, FAST, true>(ctx)
     } else {
         hooks_of::<SHIFT, KIND, FAST, false>(ctx)

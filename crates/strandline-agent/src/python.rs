@@ -21,6 +21,9 @@ pub const OBJECT: u32 = 1;
 pub const CFRAME: u32 = 2;
 /// `CurrentFrame::Direct`.
 pub const DIRECT: u32 = 3;
+/// Any of them, with the frames of machine code (`--native`): of the hooks alone, which ask
+/// [`kind`].
+pub const NATIVE: u32 = 4;
 
 /// How the current frame is found: one of the constants above.
 static KIND: AtomicU32 = AtomicU32::new(NONE);
@@ -429,6 +432,18 @@ pub fn place_at(frame: usize) -> Option<Place> {
 pub fn caller_of(frame: usize) -> usize {
     // SAFETY: a member of a live frame.
     unsafe { word(frame + IN_FRAME_BACK.load(Relaxed)) }
+}
+
+/// 3.11, 3.12: address of the `_PyCFrame` of the innermost evaluator on `tstate`.
+pub fn cframe_of(tstate: usize) -> usize {
+    // SAFETY: a member of a live thread state.
+    unsafe { word(tstate + IN_TSTATE.load(Relaxed)) }
+}
+
+/// 3.11, 3.12: the frame that a live `_PyCFrame` says is running.
+pub fn frame_in_cframe(cframe: usize) -> usize {
+    // SAFETY: a member of a live `_PyCFrame`.
+    unsafe { word(cframe + IN_CFRAME.load(Relaxed)) }
 }
 
 /// A word that says which instruction of which code object a live frame is at.

@@ -17,7 +17,7 @@ use crate::got::redirect;
 use crate::own;
 use crate::pools::{self, SHIFT_4K};
 use crate::pymem;
-use crate::python::{self, OBJECT};
+use crate::python::{self, NATIVE, OBJECT};
 use crate::region::region;
 use crate::sites;
 use crate::stacks;
@@ -36,7 +36,10 @@ pub fn is_arena(bytes: usize) -> bool {
 
 fn allocated(p: *mut c_void, n: usize) {
     let p = p as usize;
-    if stacks::on() {
+    if stacks::native::on() {
+        let tag = || stacks::path::with_hash::<NATIVE>(0, DOMAIN_OBJECT);
+        pools::allocated::<SHIFT_4K, false, true>(p, n, tag);
+    } else if stacks::on() {
         let tag = || stacks::path::with_hash::<OBJECT>(0, DOMAIN_OBJECT);
         pools::allocated::<SHIFT_4K, false, true>(p, n, tag);
     } else {

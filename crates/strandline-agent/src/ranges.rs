@@ -1,4 +1,5 @@
-//! Anonymous mappings that the program makes itself: `mmap`, `munmap`, `mremap`.
+//! Anonymous mappings that the program makes itself: `mmap`, `munmap`, `mremap` (and, by
+//! [`crate::brk`], what it takes by moving the program break).
 //!
 //! A short sorted table under the agent's lock. glibc's own mappings (chunks, thread stacks)
 //! don't come through these symbols, and pymalloc's arenas are told apart by a thread flag, so
@@ -185,7 +186,8 @@ fn put(start: usize, bytes: usize, tag: u32, birth: u32) -> bool {
     table.insert(at, Range { start, bytes, tag, birth })
 }
 
-fn count(start: usize, bytes: usize) {
+/// Counts `[start, start + bytes)`, which the program just asked for.
+pub fn count(start: usize, bytes: usize) {
     let tstate = python::held_tstate();
     if stacks::on() {
         return count_path(start, bytes, tstate);
@@ -248,6 +250,42 @@ fn take(start: usize, bytes: usize, pieces: &mut [Piece; PIECES]) -> usize {
             uncount(*p);
         }
     }
+}
+
+/// What was counted in a stretch of memory that is about to be given back.
+pub struct Leaving {
+    pieces: [Piece; PIECES],
+    count: usize,
+}
+
+impl Leaving {
+    /// Forgets `[start, start + bytes)` before anybody else can be given it.
+    pub fn new(start: usize, bytes: usize) -> Leaving {
+        let mut pieces = NO_PIECES;
+        let count = take(start, bytes, &mut pieces);
+        Leaving { pieces, count }
+    }
+
+    /// It was given back (`gone`), or it is as it was.
+    pub fn end(self, gone: bool) {
+        for piece in self.pieces.iter().take(self.count) {
+            if gone {
+                uncount(*piece);
+            } else {
+                put(piece.start, piece.bytes, piece.tag, piece.birth);
+            }
+        }
+    }
+}
+
+/// Bytes of `[start, end)` that are counted here.
+pub fn bytes_within(start: usize, end: usize) -> usize {
+    let Some(_guard) = lock::lock() else { return 0 };
+    // SAFETY: the lock is held.
+    let table = unsafe { &*TABLE.0.get() };
+    let ranges = (table.first_ending_after(start)..table.len).map(|i| table.get(i));
+    let inside = |r: Range| (r.start + r.bytes).min(end) - r.start.max(start);
+    ranges.take_while(|r| r.start < end).map(inside).sum()
 }
 
 const NO_PIECES: [Piece; PIECES] = [Piece { start: 0, bytes: 0, tag: 0, birth: 0 }; PIECES];
@@ -356,12 +394,17 @@ pub unsafe fn mremap(
     flags: c_int,
     new_address: *mut c_void,
 ) -> *mut c_void {
-    let mut pieces = NO_PIECES;
-    let mut n = 0;
-    if counting() {
+    let on = counting();
+    if on {
         crate::rss::pages_moved();
-        n = take(old as usize, old_bytes, &mut pieces);
     }
+    let moves =
+        |start: *mut c_void, bytes| Leaving::new(start as usize, if on { bytes } else { 0 });
+    let from = moves(old, old_bytes);
+    // What is there already makes room.
+    let fixed = flags & libc::MREMAP_FIXED != 0;
+    let there = moves(new_address, if fixed { new_bytes } else { 0 });
+    let counted = from.count > 0;
     // SAFETY: libc's mremap.
     let p = unsafe {
         libc_call!(
@@ -372,18 +415,15 @@ pub unsafe fn mremap(
             ) -> *mut c_void
         )
     };
-    for piece in pieces.iter().take(n) {
-        if p == libc::MAP_FAILED {
-            put(piece.start, piece.bytes, piece.tag, piece.birth);
-        } else {
-            uncount(*piece);
-        }
-    }
-    if counting() && p != libc::MAP_FAILED {
+    let done = p != libc::MAP_FAILED;
+    // With MREMAP_DONTUNMAP the old pages are empty, but still the program's.
+    from.end(done && flags & libc::MREMAP_DONTUNMAP == 0);
+    there.end(done);
+    if on && done {
         crate::rss::large_freed(old_bytes);
         crate::rss::large_allocated(new_bytes);
     }
-    if n > 0 && p != libc::MAP_FAILED {
+    if counted && done {
         count(p as usize, new_bytes);
     }
     p

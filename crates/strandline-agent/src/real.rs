@@ -64,6 +64,8 @@ real! {
     MMAP c"mmap"
     MUNMAP c"munmap"
     MREMAP c"mremap"
+    BRK c"brk"
+    SBRK c"sbrk"
     EXECVE c"execve"
     EXECVPE c"execvpe"
     FEXECVE c"fexecve"
@@ -74,6 +76,7 @@ real! {
     EXIT_NOW c"_exit"
     PRCTL c"prctl"
     PTHREAD_SETNAME c"pthread_setname_np"
+    DLCLOSE c"dlclose"
 }
 
 /// Looks the functions up that every program uses, while there is one thread.

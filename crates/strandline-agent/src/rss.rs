@@ -132,7 +132,10 @@ pub fn kernel_rss() -> Option<i64> {
 /// The profiler's own resident bytes: its tables, the mapped part of the capture, and what it
 /// made the interpreter allocate.
 pub fn profiler_bytes() -> i64 {
-    memory::resident() + region::resident() + counters::in_use_of(sites::PROFILER) as i64
+    memory::resident()
+        + region::resident()
+        + crate::stacks::native::resident()
+        + counters::in_use_of(sites::PROFILER) as i64
 }
 
 /// Bytes that pymalloc keeps resident and no live block uses.

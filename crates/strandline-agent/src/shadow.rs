@@ -6,6 +6,8 @@
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering::Relaxed};
 
+use strandline_capture::layout::CHUNK_TABLES;
+
 use crate::chunks::LargeEntry;
 use crate::memory::{self, PAGE};
 
@@ -32,6 +34,17 @@ pub struct Gib {
 }
 
 const _: () = assert!(GIB_PAGES <= 16 * 64);
+// Readers of this process's memory go by these.
+const _: () = assert!(
+    core::mem::offset_of!(Gib, small) as u64 == CHUNK_TABLES[0]
+        && core::mem::offset_of!(Gib, large) as u64 == CHUNK_TABLES[1]
+        && core::mem::offset_of!(Gib, huge) as u64 == CHUNK_TABLES[2]
+);
+
+/// Tells readers of this process's memory where the tables are.
+pub fn publish() {
+    memory::publish_chunks(ROOT.as_ptr() as usize);
+}
 
 /// The tables for `address`, if any were made.
 #[inline(always)]

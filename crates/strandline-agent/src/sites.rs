@@ -17,6 +17,7 @@ use crate::lock;
 use crate::map::Map;
 use crate::python::{self, Identity};
 use crate::region::{region, store_text};
+use crate::symbols::{self, call};
 use crate::tls::{tls, Quiet, QUIET};
 use crate::{chunks, counters, pools, stacks};
 
@@ -27,6 +28,9 @@ pub const UNKNOWN: u32 = strandline_capture::layout::TAG_INDEX_UNKNOWN;
 
 /// Tag of what the agent makes the interpreter allocate for the agent itself.
 pub const PROFILER: u32 = strandline_capture::layout::TAG_INDEX_PROFILER;
+
+/// Tag of call paths that found no room. Its blocks are watched, should code be among them.
+pub const NO_ROOM: u32 = strandline_capture::layout::TAG_INDEX_NO_ROOM;
 
 const CACHE: usize = 2048;
 
@@ -57,10 +61,10 @@ static THREAD_STATES: Map = Map::new();
 /// Makes the reserved entries. Called once, before any hook is installed, and in no child.
 pub fn start() {
     let r = region();
-    for tag in [WATCH_ONLY, PROFILER] {
+    for tag in [WATCH_ONLY, PROFILER, NO_ROOM] {
         r.tags[tag as usize].flags.store(TAG_WATCH, Relaxed);
     }
-    r.head.tags.store(PROFILER + 1, Relaxed);
+    r.head.tags.store(NO_ROOM + 1, Relaxed);
 }
 
 #[inline(always)]
@@ -143,7 +147,7 @@ pub fn current_native() -> u32 {
         return UNKNOWN;
     }
     let known = t.tstate_epoch.get() == TSTATE_EPOCH.load(Relaxed);
-    let tstate = if known { t.tstate.get() } else { 0 };
+    let tstate = if known { t.tstate.get() } else { note_unknown_thread() };
     let key = python::key(tstate);
     let wanted = (t.context.get() | EPOCH.load(Relaxed)) as u64;
     if t.native_key.get() == key && t.native_context.get() == wanted && t.native_tag.get() != 0 {
@@ -408,6 +412,25 @@ fn object_freed(p: usize) {
             TSTATE_EPOCH.fetch_add(1, Relaxed);
         }
     }
+}
+
+/// This thread's state if it is not known yet and the thread holds the GIL, else 0: what is first
+/// seen of a C thread that runs Python may be a call of malloc.
+pub fn note_unknown_thread() -> usize {
+    let current = python::current_tstate();
+    let remembered = TSTATE_EPOCH.load(Relaxed) != NEVER;
+    // 2.7 keeps what belongs to threads in a list of its own, and calls malloc with its lock held.
+    let lockless = python::layout().is_some_and(|l| l.version >= (3, 6));
+    if current == 0 || !remembered || !lockless || !symbols::GIL_THIS_THREAD.found() {
+        return 0;
+    }
+    // SAFETY: PyGILState_GetThisThreadState reads thread-local storage, with or without the GIL.
+    let mine = unsafe { call!(symbols::GIL_THIS_THREAD, fn() -> usize) };
+    if mine != current {
+        return 0;
+    }
+    note_thread(mine);
+    mine
 }
 
 /// Remembers that this thread's state is `tstate`, and watches for its end.

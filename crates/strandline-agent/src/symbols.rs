@@ -144,6 +144,8 @@ symbols! {
     SET_EVAL_FRAME c"_PyInterpreterState_SetEvalFrameFunc"
     /// `_PyFrameEvalFunction _PyInterpreterState_GetEvalFrameFunc(interp)`, 3.9+
     GET_EVAL_FRAME c"_PyInterpreterState_GetEvalFrameFunc"
+    /// The evaluator, 3.6+
+    EVAL_FRAME_DEFAULT c"_PyEval_EvalFrameDefault"
     /// `PyObject *PyEval_EvalFrameEx(PyFrameObject *, int)`, 2.7
     EVAL_FRAME_EX c"PyEval_EvalFrameEx"
     /// `PyObject *PyObject_Malloc(size_t)`

@@ -51,6 +51,8 @@ pub struct Tls {
     pub named: Cell<u32>,
     /// `--stacks`: the allocator that is passing a request on (`DOMAIN_*` plus one), 0: none.
     pub domain: Cell<u32>,
+    /// `--native`: where this thread's machine stack is.
+    pub native: strandline_unwind::StackCache,
     /// `--stacks`: number of allocations of this thread.
     pub recent_at: Cell<u32>,
     /// `--stacks`: addresses of its last ones.

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 /// First eight bytes of every capture.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
 /// Version of this layout. A reader refuses any other.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// Bytes in front of the first region.
 pub const HEADER_BYTES: usize = 64 * 1024;
 /// Room for a region, and the distance between two if there are no [`Stacks`]. The file is
@@ -92,6 +92,8 @@ pub const OPTION_EXPLAIN: u32 = 1 << 16;
 
 /// [`Header::options`]: every allocation is counted under its whole call path ([`Stacks`]).
 pub const OPTION_STACKS: u32 = 1 << 17;
+/// [`Header::options`], with [`OPTION_STACKS`]: call paths have the frames of machine code, too.
+pub const OPTION_NATIVE: u32 = 1 << 18;
 /// [`Header::options`], with stacks: every allocation and free is told one by one ([`Events`]).
 pub const OPTION_EVENTS: u32 = 1 << 20;
 
@@ -233,7 +235,7 @@ pub struct Control {
 pub const OWN_MAPS_MAGIC: [u64; 2] =
     [u64::from_le_bytes(*b"strand\xf0\x9f"), u64::from_le_bytes(*b"own maps")];
 /// Capacity of [`OwnMaps::maps`].
-pub const MAX_OWN_MAPS: usize = 254;
+pub const MAX_OWN_MAPS: usize = 253;
 /// A part of the file name under which a process has the agent's library mapped.
 pub const AGENT_NAME: &str = "memfd:strandline-agent";
 /// The same of the capture.
@@ -270,6 +272,11 @@ pub struct OwnMaps {
     /// `--stacks`: address of the table of pools, by which a block's tag is found
     /// ([`pool_entry`]); 0: there is none.
     pub pools: AtomicU64,
+    /// `--stacks`: address of the table by which the tag of a chunk of malloc is found
+    /// ([`chunk_gib`]); 0: there is none.
+    pub chunks: AtomicU64,
+    /// Padding.
+    pub reserved: u64,
     /// Address of the first byte, address after the last.
     pub maps: [[AtomicU64; 2]; MAX_OWN_MAPS],
 }
@@ -325,8 +332,10 @@ pub struct Code {
     pub name: Text,
     /// `co_firstlineno`.
     pub first_line: AtomicU32,
-    /// Padding.
-    pub reserved: AtomicU32,
+    /// Not 0: no code object but a library of machine code. `file` is its path, `name` its build
+    /// id in hexadecimal (empty: it has none), and the line of a [`Site`] in it is an address
+    /// inside an instruction, in the library's own terms.
+    pub native: AtomicU32,
 }
 
 /// What was allocated at one site, while one set of profiled lines ran.
@@ -339,8 +348,8 @@ pub struct Tag {
     pub context: AtomicU32,
     /// `TAG_*` bits.
     pub flags: AtomicU32,
-    /// `--stacks`: the usual size and lifetime: see [`Path::sizes`].
-    pub usual: AtomicU32,
+    /// Padding.
+    pub reserved: AtomicU32,
     /// Bytes asked for.
     pub allocated: AtomicU64,
     /// Bytes given back by threads that held the GIL.
@@ -594,8 +603,10 @@ const _: () = assert!(core::mem::size_of::<Tag>() == 64);
 const _: () = assert!(core::mem::size_of::<Context>() == 64);
 const _: () = assert!(REGION_STRIDE % 4096 == 0 && HEADER_BYTES % 4096 == 0);
 
+mod chunks;
 mod events;
 mod stacks;
+pub use chunks::*;
 pub use events::*;
 pub use stacks::*;
 
@@ -603,3 +614,5 @@ pub use stacks::*;
 pub const TAG_INDEX_UNKNOWN: u32 = 2;
 /// Tag of what the agent made the interpreter allocate for the agent itself.
 pub const TAG_INDEX_PROFILER: u32 = 3;
+/// `--stacks`: tag of call paths that found no room in a table.
+pub const TAG_INDEX_NO_ROOM: u32 = 4;

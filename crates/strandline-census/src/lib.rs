@@ -16,6 +16,7 @@ mod free_threaded;
 mod functions;
 mod heaps;
 mod holders;
+mod holes;
 mod int_blocks;
 mod mappings;
 mod marking;
@@ -33,6 +34,6 @@ pub use class::{Class, Group, Sums};
 pub use model::{
     AllocatorReport, ArenaReport, Census, ChunkReport, ClassReport, CollectorReport, GarbageReport,
     HeapReport, HolderReport, InterpreterReport, LargeReport, MallocReport, MappingReport, Pin,
-    Pinned, Returns, SizeClassReport, TaggedArena, TypeReport, SCHEMA,
+    Pinned, Returns, SizeClassReport, TaggedArena, TaggedChunks, TypeReport, SCHEMA,
 };
 pub use take::{take, Options};

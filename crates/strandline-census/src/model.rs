@@ -243,6 +243,28 @@ pub struct HeapReport {
     /// The last chunk in use: while it is there, the heap's end can't go below it. Without a
     /// `type_name` it is C code's.
     pub last: Option<LargeReport>,
+    /// It belongs to the arena of a thread.
+    #[serde(default)]
+    pub is_threads: bool,
+    /// Of a process that runs under `strandline run --stacks`: the chunks in use above the lowest
+    /// large hole from the heap's end down, those that follow each other under one tag as one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tagged: Vec<TaggedChunks>,
+}
+
+/// Chunks in use that follow each other, and who allocated them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaggedChunks {
+    /// Tag of the capture; 0: not known.
+    pub tag: u32,
+    /// Number of chunks.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Resident bytes of the holes among them and right below them.
+    pub below_bytes: u64,
+    /// The largest of these holes.
+    pub largest_bytes: u64,
 }
 
 /// Bytes of RSS that would come back, each by itself.

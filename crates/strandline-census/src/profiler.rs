@@ -49,10 +49,11 @@ fn writable(image: &Image) -> impl Iterator<Item = &Mapping> {
     })
 }
 
-/// Address of the table of pools by which a block's tag is found (`run --stacks`).
-pub fn table_of_pools(image: &Image) -> Option<u64> {
+/// Addresses of the tables of pools and of chunks by which a block's tag is found (`run --stacks`).
+pub fn tables(image: &Image) -> Option<(u64, u64)> {
     let at = writable(image).find_map(|m| list_in(image, m))?;
-    image.word(at + 24).filter(|&table| table != 0)
+    let table = |offset| image.word(at + offset).filter(|&table| table != 0);
+    Some((table(24)?, table(32)?))
 }
 
 /// Address of the list in `m`, if it is there.
@@ -74,7 +75,7 @@ fn listed(image: &Image, m: &Mapping) -> Vec<(u64, u64)> {
     let Some(at) = list_in(image, m) else { return Vec::new() };
     let count = image.word(at + 16).unwrap_or(0).min(MAX_OWN_MAPS as u64);
     let entry = |i| {
-        let (from, to) = (image.word(at + 32 + 16 * i)?, image.word(at + 40 + 16 * i)?);
+        let (from, to) = (image.word(at + 48 + 16 * i)?, image.word(at + 56 + 16 * i)?);
         // Anonymous memory that is there, not something else by accident.
         let inside = |a: u64| image.mapping_at(a).is_some_and(|m| m.inode == 0 && !m.shared);
         (from < to && inside(from) && inside(to - 1)).then_some((from, to))

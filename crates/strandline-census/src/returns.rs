@@ -9,6 +9,7 @@ use strandline_interpreter::{Arena, At, Block, Mark, PoolState};
 use strandline_malloc::{Chunk, Heap, Malloc, State, Thresholds};
 
 use crate::chunks::{Chunks, Python};
+use crate::holes::large_parts;
 use crate::int_blocks::IntBlock;
 use crate::model::Returns;
 
@@ -152,6 +153,12 @@ impl Prospect<'_> {
         self.chunks.heaps().map(of_heap).sum()
     }
 
+    /// Pages of a hole that large chunks may have left.
+    fn of_large_chunks(&self, (from, to): (u64, u64)) -> u64 {
+        let parts = large_parts(from, to, DEFAULT, |address| self.image.word(address));
+        parts.into_iter().map(|part| self.pages(part)).sum()
+    }
+
     /// With fixed thresholds from the start: the ends would have gone back, and so would holes
     /// that chunks left which would have got mappings of their own, if freed ones hadn't raised the
     /// threshold. A heap with many large holes has small chunks in them that were put together.
@@ -162,7 +169,7 @@ impl Prospect<'_> {
             let found = self.holes(heap, cells, Also::Nothing);
             let top = found.top.filter(|&top| heap.end - top >= LOW_THRESHOLD);
             let large = found.holes.iter().filter(|(from, to)| raised && to - from >= DEFAULT);
-            let large: Vec<u64> = large.map(|&hole| self.pages(hole)).collect();
+            let large: Vec<u64> = large.map(|&hole| self.of_large_chunks(hole)).collect();
             let large = if large.len() > MANY_HOLES { 0 } else { large.iter().sum() };
             large + top.map_or(0, |top| self.cut(heap, top, pad))
         };

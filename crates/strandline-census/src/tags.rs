@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use strandline_capture::layout::{pool_entry, pool_word};
+use strandline_capture::layout::{chunk_entry, chunk_gib, pool_entry, pool_word, ChunkEntry};
 use strandline_image::Image;
 
 use crate::chunks::Python;
@@ -13,12 +13,29 @@ use crate::profiler;
 pub struct Tags<'a> {
     image: &'a Image,
     pools: u64,
+    chunks: u64,
 }
 
 impl<'a> Tags<'a> {
     /// The agent's tables in `image`, if there are any.
     pub fn find(image: &'a Image) -> Option<Tags<'a>> {
-        Some(Tags { image, pools: profiler::table_of_pools(image)? })
+        let (pools, chunks) = profiler::tables(image)?;
+        Some(Tags { image, pools, chunks })
+    }
+
+    /// The tag of the chunk whose address for its user is `user`, `bytes` long; 0: none.
+    pub fn of_chunk(&self, user: u64, bytes: u64) -> u32 {
+        let gib = self.image.word(chunk_gib(self.chunks, user)).filter(|&gib| gib != 0);
+        let leaf = |word, offset| {
+            let leaf = self.image.word(word).filter(|&leaf| leaf != 0)?;
+            self.image.half(leaf + offset)
+        };
+        let tag = gib.and_then(|gib| match chunk_entry(gib, user, bytes) {
+            ChunkEntry::Small { word, offset } => leaf(word, offset).map(|value| value >> 10),
+            ChunkEntry::Large { word, offset } => leaf(word, offset),
+            ChunkEntry::Huge(at) => self.image.half(at),
+        });
+        tag.unwrap_or(0)
     }
 
     /// The tag of the block of `size` bytes at `block` in a pool of `1 << shift` bytes; 0: none.

@@ -278,7 +278,7 @@ pub fn take(image: &Image, options: &Options) -> Census {
         Samples::take(marking, &paths, &live)
     });
     let mut largest = largest(&chunks, &pythons);
-    let mut heaps = crate::heaps::report(&chunks, &pythons);
+    let mut heaps = crate::heaps::report(image, &malloc, &chunks, &pythons);
     let ways = name_holders(
         &paths,
         options.paths,

@@ -23,12 +23,14 @@
 extern crate std;
 
 mod debug_offsets;
+mod evaluator;
 mod layout;
 mod line_table;
 mod tables;
 mod tracing;
 
 pub use debug_offsets::{from_debug_offsets, DebugOffsetsError, DEBUG_OFFSETS_MAX};
+pub use evaluator::{evaluator, Evaluator};
 pub use layout::*;
 pub use line_table::{Cursor, LineTable};
 pub use tables::{free_threaded, layout, InlineCaches, HIDES};

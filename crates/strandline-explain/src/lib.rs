@@ -8,6 +8,7 @@
 mod account;
 mod causes;
 mod growth;
+mod heap_paths;
 mod model;
 mod pin_paths;
 mod profile;
@@ -16,6 +17,7 @@ mod verdict;
 
 pub use account::{account, Account, Moment, Part};
 pub use causes::causes;
+pub use heap_paths::heap_paths;
 pub use model::{Cause, Explanation, PinReport, Remedy, Sure, Verdict, SCHEMA};
 pub use pin_paths::{pin_paths, PinPath};
 pub use profile::explain_profile;

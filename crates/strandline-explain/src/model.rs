@@ -63,6 +63,9 @@ pub struct Remedy {
     pub name: &'static str,
     /// Resident bytes that would come back; `None`: only a run can tell.
     pub predicted_bytes: Option<u64>,
+    /// Where that isn't known: the most that it could be, if there is a bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most_bytes: Option<u64>,
     /// Worked out from what is free now, as the allocator would do it; or an estimate.
     pub is_estimate: bool,
     /// For people: what it does, and how.

@@ -7,9 +7,12 @@ use strandline_census::Pinned;
 
 use crate::{count, mib};
 
-/// A line that asked for objects that keep arenas.
+/// A line that asked for what keeps memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PinPath {
+    /// What it keeps: `arena`; `heap`, the end of one of malloc's; `thread_heap`, that of a heap of
+    /// a thread's arena; `hole`, large holes of malloc that lie right below it.
+    pub what: &'static str,
     /// `function (file:line)`.
     pub place: String,
     /// Its callers, the nearest first, of the call path with most of these objects.
@@ -18,9 +21,10 @@ pub struct PinPath {
     pub blocks: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Arenas in which nothing else is in use.
+    /// Arenas in which nothing else is in use; heaps; holes.
     pub arenas: u64,
-    /// Resident bytes that would come back if these objects sat elsewhere: those of these arenas.
+    /// Resident bytes that would come back if these objects sat elsewhere: those of these arenas,
+    /// of the holes above what is below them, of the holes.
     pub held_bytes: u64,
     /// The same in words.
     pub text: String,
@@ -61,7 +65,7 @@ pub fn pin_paths(pinned: &Pinned, places: impl Fn(u32) -> Option<Vec<String>>) -
         .into_iter()
         .map(|(place, (line, _))| {
             let text = text(&place, &line, pinned);
-            PinPath { place, text, ..line }
+            PinPath { what: "arena", place, text, ..line }
         })
         .collect();
     all.sort_by(|a, b| (b.held_bytes, b.blocks, &a.place).cmp(&(a.held_bytes, a.blocks, &b.place)));

@@ -44,7 +44,7 @@ pub fn explain_profile(profile: &Profile, process: &Process) -> Explanation {
         pins: Vec::new(),
         pins_by_line: Vec::new(),
         holders: Vec::new(),
-        remedies: remedies(),
+        remedies: remedies(process),
         doubts: profile.doubts.clone(),
     }
 }
@@ -181,7 +181,8 @@ fn largest(process: &Process, fits: impl Fn(&Path) -> bool) -> String {
 }
 
 fn place(process: &Process, path: &Path) -> String {
-    let node = process.nodes.get(path.node as usize).filter(|_| path.node != 0);
+    let node = process.innermost_python(path.node);
+    let node = process.nodes.get(node as usize).filter(|_| node != 0);
     let Some(frame) = node.and_then(|node| process.frames.get(node.frame as usize)) else {
         return "code outside Python".to_owned();
     };
@@ -220,22 +221,38 @@ fn causes(process: &Process) -> Vec<Cause> {
     all
 }
 
-fn remedies() -> Vec<Remedy> {
-    let remedy = |name, text: &str| Remedy {
+/// A profile knows how much allocators keep, not where: what comes back is no more than that.
+fn remedies(process: &Process) -> Vec<Remedy> {
+    let t = &process.totals;
+    let remedy = |name, most: Option<u64>, text: &str| Remedy {
         name,
-        predicted_bytes: None,
+        // Where nothing is kept nothing can come.
+        predicted_bytes: most.filter(|&most| most == 0),
+        at_most_bytes: most.filter(|&most| most > 0),
         is_estimate: true,
         text: text.to_owned(),
     };
-    vec![
-        remedy("malloc-trim", "import ctypes; ctypes.CDLL(None).malloc_trim(0)"),
-        remedy("collect", "import gc; gc.collect()"),
-    ]
+    let trim =
+        "import ctypes; ctypes.CDLL(None).malloc_trim(0): at most what malloc keeps, but for \
+                what lies in pages that are in use";
+    let mut all = vec![remedy("malloc-trim", Some(t.stranded_heap), trim)];
+    if ((3, 10)..=(3, 13)).contains(&(process.python.0, process.python.1)) {
+        let text =
+            "strandline.trim() in a program that runs under strandline: at most three of four \
+                    pages of what Python's allocator keeps, if all of that are free pools";
+        all.push(remedy("pool-trim", Some(t.stranded_arenas / 4 * 3), text));
+    }
+    all.push(remedy(
+        "collect",
+        None,
+        "import gc; gc.collect(): what of it is garbage a profile can't tell",
+    ));
+    all
 }
 
 #[cfg(test)]
 mod tests {
-    use strandline_profile::{Amount, Builder, Point, Totals};
+    use strandline_profile::{Amount, Builder, Frame, FrameKind, Point, Totals};
 
     use super::*;
 
@@ -251,6 +268,21 @@ mod tests {
             ..Path::default()
         });
         builder.finish()
+    }
+
+    #[test]
+    fn who_holds_it_is_told_by_a_line_of_python() {
+        let mut builder = Builder::new();
+        let line = builder.python_path([("load", "app.py", 7)]);
+        let file = builder.string("libz.so.1");
+        let native = Frame { file, kind: FrameKind::Native, address: 0x12, ..Frame::default() };
+        let native = builder.frame(native);
+        let (inner, alone) = (builder.node(line, native), builder.node(0, native));
+        let process = builder.finish();
+        let named = |node| place(&process, &Path { node, ..Path::default() });
+        assert_eq!(named(inner), "load (app.py:7)");
+        assert_eq!(named(alone), "code outside Python");
+        assert_eq!(named(0), "code outside Python");
     }
 
     fn explained(process: &Process) -> Explanation {
@@ -274,6 +306,16 @@ mod tests {
         let e = explained(&process(totals));
         assert_eq!((e.verdict, e.reason), (Verdict::AllocatorRetention, "free_blocks"));
         assert!(e.text.contains("60.0 MiB"), "{}", e.text);
+        let most: Vec<_> =
+            e.remedies.iter().map(|r| (r.name, r.predicted_bytes, r.at_most_bytes)).collect();
+        assert_eq!(
+            most,
+            [
+                ("malloc-trim", Some(0), None),
+                ("pool-trim", None, Some(45 * MIB)),
+                ("collect", None, None)
+            ]
+        );
     }
 
     #[test]

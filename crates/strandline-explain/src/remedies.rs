@@ -19,7 +19,8 @@ const FEW_HOLES: u64 = 1 << 20;
 pub fn remedies(c: &Census) -> Vec<Remedy> {
     let mut all = Vec::new();
     let mut add = |name, predicted_bytes, is_estimate, text: String| {
-        all.push(Remedy { name, predicted_bytes, is_estimate, text });
+        let at_most_bytes = None;
+        all.push(Remedy { name, predicted_bytes, at_most_bytes, is_estimate, text });
     };
     let r = &c.returns;
     let is_glibc = c.malloc.is_some();

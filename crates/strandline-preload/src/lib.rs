@@ -6,9 +6,12 @@
 #![allow(missing_docs, clippy::missing_safety_doc)]
 
 mod exec;
+mod lookups;
 
 use libc::{c_char, c_int, c_void, off_t};
-use strandline_agent::{exec as exec_hooks, malloc as hooks, process, ranges, threads};
+use strandline_agent::{
+    brk as breaks, exec as exec_hooks, malloc as hooks, process, ranges, threads,
+};
 
 #[cfg(not(test))]
 #[panic_handler]
@@ -60,10 +63,13 @@ forward! {
     fn mmap64(a: *mut c_void, n: usize, prot: c_int, flags: c_int, fd: c_int, at: off_t) -> *mut c_void = ranges::mmap;
     fn munmap(a: *mut c_void, n: usize) -> c_int = ranges::munmap;
     fn mremap(old: *mut c_void, old_n: usize, n: usize, flags: c_int, new: *mut c_void) -> *mut c_void = ranges::mremap;
+    fn brk(to: *mut c_void) -> c_int = breaks::brk;
+    fn sbrk(by: isize) -> *mut c_void = breaks::sbrk;
     fn free_sized(p: *mut c_void, n: usize) = hooks::free_sized;
     fn free_aligned_sized(p: *mut c_void, align: usize, n: usize) = hooks::free_aligned_sized;
     fn prctl(option: c_int, a: usize, b: usize, c: usize, d: usize) -> c_int = threads::prctl;
     fn pthread_setname_np(thread: usize, name: *const c_char) -> c_int = threads::pthread_setname;
+    fn dlclose(library: *mut c_void) -> c_int = strandline_agent::dlclose;
     fn system(command: *const c_char) -> c_int = exec_hooks::system;
     fn popen(command: *const c_char, mode: *const c_char) -> *mut c_void = exec_hooks::popen;
     fn _exit(status: c_int) -> ! = process::exit_now;

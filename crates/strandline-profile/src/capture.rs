@@ -8,12 +8,19 @@ use strandline_capture::read::{self, RawLedger, Regions, Tables};
 use crate::build::Builder;
 use crate::model::*;
 
+/// The function that stands for call paths which found no room in the agent's tables.
+const NO_ROOM: &str = "(call paths that found no room)";
+
 /// The profile of what a capture holds now, without timelines; of [`Meta`] only what the capture
 /// knows. With each process the index of its region, and for each of the region's tags the index
 /// of its path (`u32::MAX`: none).
 pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
     let mut profile = Profile {
-        meta: Meta { temporary_distance: regions.temporary_distance, ..Meta::default() },
+        meta: Meta {
+            temporary_distance: regions.temporary_distance,
+            native: regions.options & layout::OPTION_NATIVE != 0,
+            ..Meta::default()
+        },
         processes: Vec::new(),
         doubts: regions.doubts.sentences(),
     };
@@ -33,7 +40,8 @@ pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
         }
         if process.totals.overflowed > 0 {
             profile.doubts.push(format!(
-                "process {}: {} allocations found no room in a table; they are under \"unknown\"",
+                "process {}: there were more call paths than there is room for: {} allocations are \
+                 under \"{NO_ROOM}\"",
                 process.pid, process.totals.overflowed
             ));
         }
@@ -56,7 +64,16 @@ fn process(tables: &Tables, stacks: &read::Stacks) -> (Process, Vec<u32>) {
             *to = if frame == 0 { parent } else { builder.node(parent, frame) };
         }
     }
+    let no_room = layout::TAG_INDEX_NO_ROOM as usize;
+    let left_out = stacks.paths.get(no_room).filter(|path| path.blocks + path.inherited_blocks > 0);
+    let left_out = left_out.map(|path| {
+        let function = builder.string(NO_ROOM);
+        let frame = builder.frame(Frame { function, ..Frame::default() });
+        (builder.node(0, frame), path.blocks)
+    });
+    let modules = modules(&mut builder, tables);
     let process = builder.process();
+    process.modules = modules;
     let h = &tables.head;
     process.pid = h.pid;
     process.parent_pid = h.parent_pid;
@@ -74,14 +91,15 @@ fn process(tables: &Tables, stacks: &read::Stacks) -> (Process, Vec<u32>) {
         tid: t.tid,
         allocations: 0,
     }));
-    let index = paths(process, tables, stacks, &nodes);
+    let index = paths(process, tables, stacks, &nodes, left_out.map_or(0, |(node, _)| node));
     for path in &process.paths {
         if let Some(thread) = process.threads.get_mut(path.thread as usize) {
             let inherited = path.inherited.blocks;
             thread.allocations += path.allocated.blocks.saturating_sub(inherited);
         }
     }
-    process.totals = totals(h, stacks);
+    process.totals =
+        Totals { overflowed: left_out.map_or(0, |(_, blocks)| blocks), ..totals(h, stacks) };
     (builder.finish(), index)
 }
 
@@ -90,7 +108,12 @@ fn frame(builder: &mut Builder, tables: &Tables, site: &read::Site) -> u32 {
     let Some(code) = tables.codes.get(site.code as usize).filter(|_| site.code != 0) else {
         return 0;
     };
-    let (function, file) = (builder.string(&code.name), builder.string(&code.file));
+    let file = builder.string(&code.file);
+    if code.native {
+        let (kind, address) = (FrameKind::Native, u64::from(site.line));
+        return builder.frame(Frame { file, kind, address, ..Frame::default() });
+    }
+    let function = builder.string(&code.name);
     builder.frame(Frame {
         function,
         file,
@@ -98,6 +121,26 @@ fn frame(builder: &mut Builder, tables: &Tables, site: &read::Site) -> u32 {
         first_line: code.first_line,
         ..Frame::default()
     })
+}
+
+/// The libraries of native frames.
+fn modules(builder: &mut Builder, tables: &Tables) -> Vec<Module> {
+    let native = tables.codes.iter().filter(|code| code.native);
+    let module = |code: &read::Code| Module {
+        file: builder.string(&code.file),
+        build_id: bytes(&code.name),
+    };
+    native.map(module).collect()
+}
+
+/// From hexadecimal; empty if it is something else.
+fn bytes(hex: &str) -> Vec<u8> {
+    let digit = |b: &u8| (*b as char).to_digit(16).map(|d| d as u8);
+    let byte = |pair: &[u8]| match pair {
+        [high, low] => Some(digit(high)? << 4 | digit(low)?),
+        _ => None,
+    };
+    hex.as_bytes().chunks(2).map(byte).collect::<Option<_>>().unwrap_or_default()
 }
 
 fn arguments(command: &[u8]) -> Vec<String> {
@@ -134,8 +177,15 @@ fn add_classes(to: &mut Vec<u32>, from: &[u32]) {
     }
 }
 
-/// Fills in the paths; for each tag the index of its path.
-fn paths(process: &mut Process, tables: &Tables, stacks: &read::Stacks, nodes: &[u32]) -> Vec<u32> {
+/// Fills in the paths; for each tag the index of its path. `left_out` is the node for what found
+/// no room.
+fn paths(
+    process: &mut Process,
+    tables: &Tables,
+    stacks: &read::Stacks,
+    nodes: &[u32],
+    left_out: u32,
+) -> Vec<u32> {
     let mut known: HashMap<(u32, u32, Domain), usize> = HashMap::new();
     let mut sums: Vec<[Signed; 3]> = Vec::new();
     let mut index = vec![u32::MAX; tables.tags.len()];
@@ -149,7 +199,10 @@ fn paths(process: &mut Process, tables: &Tables, stacks: &read::Stacks, nodes: &
         if i == layout::TAG_INDEX_PROFILER as usize || !counted {
             continue;
         }
-        let node = nodes.get(record.node as usize).copied().unwrap_or(0);
+        let node = match i == layout::TAG_INDEX_NO_ROOM as usize {
+            true => left_out,
+            false => nodes.get(record.node as usize).copied().unwrap_or(0),
+        };
         let key = (node, record.thread, domain(record.domain));
         let at = *known.entry(key).or_insert_with(|| {
             let (node, thread, domain) = key;
@@ -227,6 +280,54 @@ fn totals(h: &read::Head, stacks: &read::Stacks) -> Totals {
         rss_peak: positive(stacks.rss_peak.max(last.rss) - last.profiler),
         stranded_arenas: positive(stranded_arenas),
         stranded_heap: positive(last.stranded_heap),
-        overflowed: u64::from(h.overflowed),
+        overflowed: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_ids() {
+        assert_eq!(bytes("00ff1a"), [0, 0xff, 0x1a]);
+        for odd in ["", "0", "0x12", "zz", "00f"] {
+            assert_eq!(bytes(odd), [0u8; 0], "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_library_is_no_code_object() {
+        let code = |file: &str, name: &str, native| read::Code {
+            file: file.into(),
+            name: name.into(),
+            first_line: 0,
+            native,
+        };
+        let tables = Tables {
+            codes: vec![
+                code("", "", false),
+                code("app.py", "main", false),
+                code("/lib/libz.so", "ab", true),
+            ],
+            sites: vec![
+                read::Site { code: 0, line: 0 },
+                read::Site { code: 1, line: 3 },
+                read::Site { code: 2, line: 0x1f0 },
+            ],
+            ..Tables::default()
+        };
+        let node = |parent, site| read::Node { parent, site };
+        let stacks = read::Stacks {
+            nodes: vec![node(0, 0), node(0, 1), node(1, 2)],
+            ..read::Stacks::default()
+        };
+        let (process, _) = process(&tables, &stacks);
+        let [_, python, native] = process.frames[..] else { panic!("{:?}", process.frames) };
+        assert_eq!((python.kind, python.line), (FrameKind::Python, 3));
+        let expected = (FrameKind::Native, 0, 0, 0x1f0);
+        assert_eq!((native.kind, native.function, native.line, native.address), expected);
+        assert_eq!(process.modules, [Module { file: native.file, build_id: vec![0xab] }]);
+        assert_eq!(process.nodes[2].parent, 1);
     }
 }

@@ -140,9 +140,14 @@ pub(crate) fn sum(head: [u32; 3], packed: &[u8]) -> u32 {
 
 /// Writes a whole file.
 pub fn write(profile: &Profile, to: &mut dyn Write) -> Result<(), FileError> {
-    to.write_all(&MAGIC)?;
-    to.write_all(&VERSION.to_le_bytes())?;
+    write_start(to)?;
     write_blocks(profile, None, to)
+}
+
+/// Writes what stands in front of all blocks.
+pub(crate) fn write_start(to: &mut dyn Write) -> io::Result<()> {
+    to.write_all(&MAGIC)?;
+    to.write_all(&VERSION.to_le_bytes())
 }
 
 /// Writes what is appended to a file with events: the profile as it is now. `tags`: of each process,

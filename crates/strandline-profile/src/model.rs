@@ -82,6 +82,21 @@ pub struct Process {
     pub timeline: Timeline,
 }
 
+impl Process {
+    /// The innermost node of a call path, from `node` outwards, that is a line of Python; 0: none.
+    pub fn innermost_python(&self, node: u32) -> u32 {
+        let mut at = node;
+        while let Some(n) = self.nodes.get(at as usize).filter(|_| at != 0) {
+            match self.frames.get(n.frame as usize) {
+                Some(frame) if frame.kind == FrameKind::Python => return at,
+                // A parent stands before its child: this comes to an end.
+                _ => at = if n.parent < at { n.parent } else { 0 },
+            }
+        }
+        0
+    }
+}
+
 /// How a process ended, as far as is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
@@ -246,7 +261,7 @@ pub struct Totals {
     pub stranded_arenas: u64,
     /// Kept by the C library's malloc and in no live block, at the end.
     pub stranded_heap: u64,
-    /// Allocations that found no room in a table: they are in use under "unknown".
+    /// Allocations whose call paths found no room: they are all under one function that says so.
     pub overflowed: u64,
 }
 

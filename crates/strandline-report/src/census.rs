@@ -465,6 +465,7 @@ mod tests {
                     path: Some("app.KEEP → bytearray".to_owned()),
                     ..LargeReport::default()
                 }),
+                ..HeapReport::default()
             }],
             ..Census::default()
         }

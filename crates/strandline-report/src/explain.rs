@@ -113,7 +113,7 @@ fn lines(out: &mut String, e: &Explanation) {
     let worth = e.pins_by_line.iter().filter(|line| line.held_bytes >= PIN);
     for (i, line) in worth.take(PINS).enumerate() {
         if i == 0 {
-            let _ = writeln!(out, "\nWho asked for what sits in arenas that are almost empty");
+            let _ = writeln!(out, "\nWho asked for what sits among freed memory");
         }
         let text = printable(&line.text);
         let callers = match line.callers.first() {
@@ -143,7 +143,8 @@ fn pin_text(pin: &PinReport) -> String {
 }
 
 fn remedies(out: &mut String, e: &Explanation) {
-    let helps = |r: &&Remedy| r.predicted_bytes.is_none_or(|bytes| bytes >= HELP);
+    let helps =
+        |r: &&Remedy| r.predicted_bytes.or(r.at_most_bytes).is_none_or(|bytes| bytes >= HELP);
     let (help, none): (Vec<&Remedy>, Vec<&Remedy>) = e.remedies.iter().partition(helps);
     let _ = writeln!(
         out,
@@ -151,7 +152,9 @@ fn remedies(out: &mut String, e: &Explanation) {
     );
     for r in help {
         let bytes = match (r.predicted_bytes, r.is_estimate) {
-            (None, _) => "?".to_owned(),
+            (None, _) => {
+                r.at_most_bytes.map_or("?".to_owned(), |most| format!("≤{}", mib(most.into())))
+            }
             (Some(bytes), false) => mib(bytes as i128),
             (Some(bytes), true) => format!("~{}", mib(bytes as i128)),
         };
@@ -202,6 +205,7 @@ mod tests {
         let remedy = |name, bytes: Option<u64>, is_estimate, text: &str| Remedy {
             name,
             predicted_bytes: bytes,
+            at_most_bytes: None,
             is_estimate,
             text: text.to_owned(),
         };

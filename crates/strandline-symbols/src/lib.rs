@@ -14,5 +14,5 @@ mod symbolizer;
 mod table;
 
 pub use files::LookUpError;
-pub use profile::symbolise;
+pub use profile::{is_about_names, symbolise};
 pub use symbolizer::{Symbol, Symbolizer};

@@ -28,6 +28,13 @@ pub fn symbolise(profile: &mut Profile, dirs: &[PathBuf]) -> Vec<String> {
     doubts.into_iter().collect()
 }
 
+const DOUBT: &str = "native code has no names: ";
+
+/// True for a doubt that [`symbolise`] returned.
+pub fn is_about_names(doubt: &str) -> bool {
+    doubt.starts_with(DOUBT)
+}
+
 /// Symbols of the frames of a process, by index of the frame.
 fn look_up(
     process: &Process,
@@ -52,7 +59,7 @@ fn look_up(
                 Ok(symbols) if symbols.is_empty() => {}
                 Ok(symbols) => _ = found.insert(index, symbols),
                 Err(error) => {
-                    doubts.insert(format!("native code has no names: {error}"));
+                    doubts.insert(format!("{DOUBT}{error}"));
                     break;
                 }
             }

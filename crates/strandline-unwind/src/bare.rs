@@ -60,4 +60,4 @@ pub(crate) fn read_file(path: &core::ffi::CStr, mut take: impl FnMut(&[u8]) -> b
 }
 
 /// Size of a page on x86-64.
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;

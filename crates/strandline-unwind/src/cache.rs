@@ -7,6 +7,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::bare::PAGE;
 use crate::compact::Compact;
 
 /// Slots, as a power of two: 256 KiB, of which touched pages are resident. A Python program has
@@ -23,9 +24,18 @@ static SLOTS: [Slot; 1 << BITS] =
 
 static EPOCH: AtomicU32 = AtomicU32::new(0);
 
-/// What is told apart from what was before: rises when a library was unloaded.
+/// Pages of the table that were written to, a bit each.
+static TOUCHED: AtomicU64 = AtomicU64::new(0);
+const _: () = assert!(size_of::<[Slot; 1 << BITS]>() == PAGE * 64);
+
+/// Resident bytes of the table.
+pub(crate) fn resident() -> usize {
+    TOUCHED.load(Relaxed).count_ones() as usize * PAGE
+}
+
+/// Rises when a library was unloaded: an address may mean something else from then on.
 #[inline(always)]
-pub(crate) fn epoch() -> u32 {
+pub fn epoch() -> u32 {
     EPOCH.load(Relaxed)
 }
 
@@ -58,6 +68,11 @@ impl Key {
     fn slot(self) -> Option<&'static Slot> {
         SLOTS.get((self.0 >> (64 - BITS)) as usize)
     }
+
+    /// Which of the table's 64 pages its slot is on.
+    fn page(self) -> u64 {
+        self.0 >> (64 - 6)
+    }
 }
 
 /// The row stored under `key`; [`Compact::NONE`] if there is none.
@@ -77,6 +92,7 @@ pub(crate) fn put(key: Key, row: Compact) {
     if let Some(slot) = key.slot() {
         slot.check.store(key.0 ^ row.0, Relaxed);
         slot.row.store(row.0, Relaxed);
+        TOUCHED.fetch_or(1 << key.page(), Relaxed);
     }
 }
 

@@ -39,11 +39,17 @@ mod expression;
 pub mod modules;
 mod row;
 
+pub use cache::epoch;
 pub use image::Range;
 pub use modules::refresh;
 pub use registers::Registers;
 pub use stack::{StackBounds, StackCache};
-pub use walk::{capture, capture_from, End, Frame};
+pub use walk::{capture, capture_from, function_at, End, Frame};
+
+/// Resident bytes of what is remembered between captures: rules, modules and their names.
+pub fn resident() -> usize {
+    cache::resident() + modules::resident()
+}
 
 /// Makes all rules be forgotten, as the unloading of a library does: for measurements and tests.
 #[doc(hidden)]

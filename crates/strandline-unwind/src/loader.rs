@@ -36,6 +36,11 @@ pub(crate) fn resolve() {
     }
 }
 
+/// True if an object can be found by an address without a lock.
+pub(crate) fn finds_objects() -> bool {
+    !matches!(FIND_OBJECT.load(Relaxed), 0 | WITHOUT)
+}
+
 /// Does without `_dl_find_object` from now on, as with a C library that lacks it.
 pub(crate) fn without_find_object() {
     FIND_OBJECT.store(WITHOUT, Relaxed);
@@ -51,9 +56,38 @@ pub(crate) fn tables(address: usize) -> Option<Tables> {
     tables.exist().then_some(tables)
 }
 
+/// The object that holds `address`, code that this thread runs or returns to, and its file's name
+/// as the loader has it; `None` if there is none, or the C library can't be asked without a lock.
+pub(crate) fn object<'a>(address: usize) -> Option<(Image<'a>, &'a [u8])> {
+    if !finds_objects() {
+        return None;
+    }
+    let found = find(FIND_OBJECT.load(Relaxed), address)?;
+    // SAFETY: the object holds code that this thread runs, so it and its link map, whose second
+    // member is its name (link.h), stay.
+    unsafe {
+        let image = Image::at(found.map_start, *found.link_map)?;
+        let name = *found.link_map.add(1) as *const core::ffi::c_char;
+        let name =
+            if name.is_null() { &[][..] } else { core::ffi::CStr::from_ptr(name).to_bytes() };
+        Some((image, name))
+    }
+}
+
+/// The unwind tables by glibc's own table.
+fn ask(function: usize, address: usize) -> Option<Tables> {
+    let found = find(function, address)?;
+    // SAFETY: the object holds code that this thread runs, so it stays loaded.
+    let image = unsafe { Image::at(found.map_start, *found.link_map) };
+    match image {
+        Some(image) => Some(image.tables()),
+        None => from_table(address),
+    }
+}
+
 /// By glibc's own table: it knows an object before its constructors run, and until it is
 /// unmapped.
-fn ask(function: usize, address: usize) -> Option<Tables> {
+fn find(function: usize, address: usize) -> Option<Found> {
     let mut found = Found {
         flags: 0,
         map_start: 0,
@@ -64,19 +98,11 @@ fn ask(function: usize, address: usize) -> Option<Tables> {
     };
     // SAFETY: the function has this type (dlfcn.h), is safe in signal handlers (glibc manual,
     // "Dynamic Linker Introspection") and fills `found` in.
-    let found = unsafe {
+    let failed = unsafe {
         let function = core::mem::transmute::<usize, FindObject>(function);
-        if function(address as *mut c_void, &mut found) != 0 || found.link_map.is_null() {
-            return None;
-        }
-        found
+        function(address as *mut c_void, &mut found) != 0
     };
-    // SAFETY: the object holds code that this thread runs, so it stays loaded.
-    let image = unsafe { Image::at(found.map_start, *found.link_map) };
-    match image {
-        Some(image) => Some(image.tables()),
-        None => from_table(address),
-    }
+    (!failed && !found.link_map.is_null()).then_some(found)
 }
 
 /// By the table of modules, which may not know yet that the module was unloaded: its unwind

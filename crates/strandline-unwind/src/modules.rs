@@ -92,7 +92,46 @@ pub fn find(address: usize) -> Option<(usize, &'static Module)> {
     })
 }
 
-/// Somebody is in [`refresh`].
+/// The module that holds `address`, code that this thread runs or returns to, and its index. The
+/// C library is asked without a lock (glibc 2.35 and later), and a module that it names and the
+/// table doesn't know is added; else this is [`find`]. Takes about a microsecond.
+pub fn at(address: usize) -> Option<(usize, &'static Module)> {
+    let Some((image, name)) = crate::loader::object(address) else { return find(address) };
+    let mut own = [0u8; libc::PATH_MAX as usize];
+    let name = if name.is_empty() { program(&mut own) } else { name };
+    let wanted = Module::of(&image, name);
+    let right = |found: &(usize, &Module)| found.1.is(&wanted);
+    if let Some(known) = find(address).filter(right) {
+        return Some(known);
+    }
+    if BUSY.swap(true, Acquire) {
+        return None;
+    }
+    // Another object lies where these were: they are gone.
+    while let Some((index, _)) = find(address).filter(|found| !right(found)) {
+        if let Some(entry) = ENTRIES.get(index) {
+            entry.loaded.store(false, Release);
+        }
+        cache::next_epoch();
+    }
+    add(wanted, name, PASS.load(Relaxed));
+    BUSY.store(false, Release);
+    find(address).filter(right)
+}
+
+/// True if [`at`] finds modules that were loaded since the last [`refresh`].
+pub fn finds_later_ones() -> bool {
+    crate::loader::finds_objects()
+}
+
+/// Resident bytes of the table.
+pub(crate) fn resident() -> usize {
+    let page = crate::bare::PAGE;
+    (count() * size_of::<Entry>()).next_multiple_of(page)
+        + NAMES_USED.load(Relaxed).next_multiple_of(page)
+}
+
+/// Somebody is in [`refresh`], or adds a module.
 static BUSY: AtomicBool = AtomicBool::new(false);
 /// Somebody wanted to get in since the one who is there began.
 static AGAIN: AtomicBool = AtomicBool::new(false);
@@ -184,17 +223,11 @@ unsafe extern "C" fn visit(info: *mut dl_phdr_info, size: usize, pass: *mut c_vo
 fn note(image: &Image<'_>, name: &[u8], pass: u32) {
     let mut own = [0u8; libc::PATH_MAX as usize];
     let name = if name.is_empty() { program(&mut own) } else { name };
-    let mut build_id = [0; BUILD_ID];
-    let build_id_length = image.build_id(&mut build_id);
-    let mut module = Module {
-        extent: image.extent(),
-        bias: image.bias,
-        path: &[],
-        path_hash: hash(name),
-        tables: image.tables(),
-        build_id,
-        build_id_length,
-    };
+    add(Module::of(image, name), name, pass);
+}
+
+/// Puts a module into the table, or finds it there. Only one thread at a time may call this.
+fn add(mut module: Module, name: &[u8], pass: u32) {
     let old = ENTRIES.iter().take(count()).find(|e| e.module.get().is_some_and(|m| m.is(&module)));
     if let Some(entry) = old {
         entry.seen.store(pass, Relaxed);
@@ -214,6 +247,21 @@ fn note(image: &Image<'_>, name: &[u8], pass: u32) {
 }
 
 impl Module {
+    /// What `image` says, without the text of its path.
+    fn of(image: &Image<'_>, name: &[u8]) -> Module {
+        let mut build_id = [0; BUILD_ID];
+        let build_id_length = image.build_id(&mut build_id);
+        Module {
+            extent: image.extent(),
+            bias: image.bias,
+            path: &[],
+            path_hash: hash(name),
+            tables: image.tables(),
+            build_id,
+            build_id_length,
+        }
+    }
+
     /// True if both are the same file, at the same place.
     fn is(&self, other: &Module) -> bool {
         self.extent == other.extent

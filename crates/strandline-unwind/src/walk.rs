@@ -3,6 +3,7 @@
 use crate::cache::{self, Key};
 use crate::compact::{Compact, Few, Step};
 use crate::entry;
+use crate::image::Range;
 use crate::loader;
 use crate::registers::Registers;
 use crate::row::{Row, RETURN};
@@ -15,6 +16,8 @@ pub struct Frame {
     pub pc: usize,
     /// The frame did not call the one below: it is the first one, or a signal came.
     pub interrupted: bool,
+    /// Where its part of the stack begins (its stack pointer); it ends where its caller's begins.
+    pub sp: usize,
 }
 
 impl Frame {
@@ -62,7 +65,7 @@ pub fn capture_from(
     let mut walk = Walk { stack, anchor: *start, interrupted, at: 0 };
     let mut visited = 0u32;
     loop {
-        let frame = Frame { pc, interrupted };
+        let frame = Frame { pc, interrupted, sp };
         if !visit(frame) {
             return End::Stopped;
         }
@@ -158,6 +161,20 @@ fn with_row<T>(frame: Frame, f: impl FnOnce(&Row<'_>) -> T) -> Option<T> {
     Row::at(&entry, address as u64).map(|row| f(&row))
 }
 
+/// First address and the one after the last of the function that holds `address`, as its unwind
+/// table has it; a part of it that the compiler put elsewhere (`.cold`) is another function.
+/// `None`: nothing is loaded there, or there is no table.
+///
+/// The object that holds `address` must stay loaded meanwhile.
+pub fn function_at(address: usize) -> Option<Range> {
+    let tables = loader::tables(address)?;
+    // SAFETY: the caller vouches that the object stays loaded.
+    let (header, frames) = unsafe { tables.sections() };
+    let entry = entry::find(header, frames, address as u64)?;
+    let start = entry.start as usize;
+    Some(Range { start, end: start.checked_add(entry.length as usize)? })
+}
+
 /// Goes `steps` frames from `start`, with all registers.
 fn with_all(
     start: &Registers,
@@ -168,7 +185,7 @@ fn with_all(
     let (mut at, mut interrupted) = (*start, interrupted);
     let read = |address| stack.word(address);
     for _ in 0..steps {
-        let frame = Frame { pc: at.get(RETURN), interrupted };
+        let frame = Frame { pc: at.get(RETURN), interrupted, sp: at.few().sp };
         let step = with_row(frame, |row| at.step(row, &read)).unwrap_or_else(|| {
             match by_frame_pointer(at.few(), stack) {
                 Step::Caller(few, interrupted) => Step::Caller(at.with(few), interrupted),

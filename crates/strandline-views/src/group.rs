@@ -89,6 +89,19 @@ impl Groups {
         self.of_place.get(merged.place_index(node) as usize).copied().unwrap_or(0)
     }
 
+    /// The group that what a node allocated itself counts for. Lines and files are those of
+    /// Python: what C code allocates is its caller's, unless no Python called it.
+    pub fn of_own(&self, merged: &Merged, node: u32) -> u32 {
+        if !matches!(self.by, By::Line | By::File) {
+            return self.of_node(merged, node);
+        }
+        let mut at = node;
+        while at != 0 && merged.place_of(at).native {
+            at = merged.parent(at);
+        }
+        self.of_node(merged, if at == 0 { node } else { at })
+    }
+
     pub fn place<'m>(&self, merged: &'m Merged, group: u32) -> Place<'m> {
         merged.place(self.places.get(group as usize).copied().unwrap_or(0))
     }
@@ -127,4 +140,47 @@ fn grouped<'p, K: Eq + Hash>(merged: &Merged<'p>, by: By, key: impl Fn(&Place<'p
         })
         .collect();
     Groups { by, of_place, places }
+}
+
+#[cfg(test)]
+mod tests {
+    use strandline_profile::{Amount, Builder, Frame, FrameKind, Path, Profile, Weight};
+
+    use super::*;
+    use crate::sums::own;
+    use crate::table::own_by_group;
+
+    #[test]
+    fn c_code_counts_for_the_line_of_python_that_called_it() {
+        let mut builder = Builder::new();
+        let line = builder.python_path([("load", "app.py", 7)]);
+        let function = builder.string("inflate");
+        let file = builder.string("inflate.c");
+        let frame = Frame { function, file, line: 12, kind: FrameKind::Native, ..Frame::default() };
+        let frame = builder.frame(frame);
+        let (inner, alone) = (builder.node(line, frame), builder.node(0, frame));
+        for (node, bytes) in [(inner, 100), (alone, 10), (line, 1)] {
+            let allocated = Amount { bytes, blocks: 1 };
+            builder.process().paths.push(Path { node, allocated, ..Path::default() });
+        }
+        let profile = Profile { processes: vec![builder.finish()], ..Profile::default() };
+        let merged = Merged::new(&profile, None).unwrap();
+        let own = own(&merged, Weight::Allocated, |_| true);
+        let sums = |by: By| {
+            let groups = Groups::new(&merged, by);
+            let sums = own_by_group(&merged, &groups, &own);
+            let named = |(i, sum): (usize, &Amount)| {
+                (groups.place(&merged, i as u32).file.to_owned(), sum.bytes)
+            };
+            let mut sums: Vec<_> = sums.iter().enumerate().map(named).collect();
+            sums.retain(|sum| sum.1 > 0);
+            sums.sort();
+            sums
+        };
+        let by_python = vec![("app.py".to_owned(), 101), ("inflate.c".to_owned(), 10)];
+        assert_eq!(sums(By::Line), by_python);
+        assert_eq!(sums(By::File), by_python);
+        let by_itself = vec![("app.py".to_owned(), 1), ("inflate.c".to_owned(), 110)];
+        assert_eq!(sums(By::Function), by_itself);
+    }
 }

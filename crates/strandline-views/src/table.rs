@@ -183,7 +183,7 @@ fn grouped(merged: &Merged, groups: &Groups, own: &[Amount]) -> Sums {
 pub(crate) fn own_by_group(merged: &Merged, groups: &Groups, own: &[Amount]) -> Vec<Amount> {
     let mut sums = vec![Amount::default(); groups.len()];
     for (node, &amount) in own.iter().enumerate() {
-        add(&mut sums, groups.of_node(merged, node as u32), amount);
+        add(&mut sums, groups.of_own(merged, node as u32), amount);
     }
     sums
 }

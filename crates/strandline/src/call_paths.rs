@@ -81,13 +81,14 @@ impl CallPaths {
         let process: &Process = self.profile.processes.first()?;
         let path = process.paths.get(*self.paths.get(tag as usize)? as usize)?;
         let mut places = Vec::new();
-        let mut node = path.node;
+        // Who pins an arena is told by lines of Python, with native frames in between or not.
+        let mut node = process.innermost_python(path.node);
         while node != 0 && places.len() <= CALLERS {
             let n = process.nodes.get(node as usize)?;
             let frame = process.frames.get(n.frame as usize)?;
             let text = |index: u32| process.strings.get(index as usize).map_or("?", String::as_str);
             places.push(format!("{} ({}:{})", text(frame.function), text(frame.file), frame.line));
-            node = n.parent;
+            node = process.innermost_python(n.parent);
         }
         Some(places)
     }

@@ -253,6 +253,9 @@ pub struct RunOptions {
     /// --stacks: record every single allocation and free with its time, too
     #[arg(long, requires = "stacks")]
     pub events: bool,
+    /// --stacks: with the functions of C, C++ and Rust code
+    #[arg(long, requires = "stacks")]
+    pub native: bool,
     /// --stacks: overwrite the profile's file if there is one
     #[arg(long, requires = "stacks")]
     pub force: bool,

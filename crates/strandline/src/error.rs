@@ -51,6 +51,8 @@ pub enum Error {
     Thread(io::Error),
     #[error("the thread that recorded the run died; the last profile that it wrote stays")]
     RecorderDied,
+    #[error("{}: the profile can't be written there: {}; what stays is the last one that was written while the program ran; make room, or name another place with -o", .0.display(), reason(.1))]
+    ProfileStays(PathBuf, io::Error),
     #[error("{}: the report can't be written there: {}; choose another place", .0.display(), reason(.1))]
     Output(PathBuf, io::Error),
     #[error("the report can't be written to stderr: {}; use -o FILE", reason(.0))]

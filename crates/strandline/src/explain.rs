@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use strandline_census::{Census, Options};
-use strandline_explain::{explain as explained, explain_profile, pin_paths, Verdict};
+use strandline_explain::{explain as explained, explain_profile, heap_paths, pin_paths, Verdict};
 use strandline_report::explain::render;
 
 use crate::call_paths::CallPaths;
@@ -32,9 +32,13 @@ fn text(options: &ExplainOptions) -> Result<String, Error> {
     let mut looks = looks(options)?;
     look_again(&mut looks, options);
     let Some(mut explanation) = explained(&looks) else { return Err(Error::NothingToExplain) };
-    let tagged = looks.last().filter(|c| !c.pinned.tagged.is_empty());
+    let is_tagged = |c: &&Census| {
+        !c.pinned.tagged.is_empty() || c.heaps.iter().any(|heap| !heap.tagged.is_empty())
+    };
+    let tagged = looks.last().filter(is_tagged);
     if let Some((census, paths)) = tagged.and_then(|c| Some((c, CallPaths::of(c.pid?)?))) {
         explanation.pins_by_line = pin_paths(&census.pinned, |tag| paths.place(tag));
+        explanation.pins_by_line.extend(heap_paths(&census.heaps, |tag| paths.place(tag)));
     }
     if options.json {
         return to_json(&explanation);

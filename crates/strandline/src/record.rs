@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use strandline_capture::read;
 use strandline_profile::events::{Tags, Told};
-use strandline_profile::{FileError, Meta, Profile, State};
+use strandline_profile::{Meta, Profile, State};
 
 use crate::cli::Program;
 use crate::error::Error;
@@ -91,6 +91,8 @@ struct Recording {
     log: Option<Arc<Log>>,
     /// What processes told, by region, once that is known.
     told: Vec<(u32, Told)>,
+    /// A profile was written.
+    written: bool,
 }
 
 fn now() -> u64 {
@@ -130,7 +132,8 @@ impl Recorder {
             log = Some(file);
         }
         let timelines = Timelines::default();
-        let mut recording = Recording { capture, place, meta, timelines, log, told: Vec::new() };
+        let told = Vec::new();
+        let mut recording = Recording { capture, place, meta, timelines, log, told, written: false };
         let told = stop.clone();
         let thread = std::thread::Builder::new()
             .name("strandline-record".to_owned())
@@ -155,7 +158,30 @@ impl Recorder {
             Ended::Code(code) => recording.meta.exit_code = Some(code),
             Ended::Signal(signal) => recording.meta.signal = Some(signal),
         }
-        recording.write()
+        let earlier = recording.written;
+        let (mut profile, tags) = recording.profile()?;
+        let written = recording.put(&profile, &tags).map_err(|e| match e {
+            Error::Output(path, e) if earlier => Error::ProfileStays(path, e),
+            e => e,
+        })?;
+        if let Some(why) = tags.iter().find_map(|tags| tags.told.missing.as_ref()) {
+            crate::error::say(&format!("{}: events are missing: {why}", written.path.display()));
+        }
+        if !profile.meta.native {
+            return Ok(written);
+        }
+        // Names may take a while; should somebody not want to wait, the profile is there.
+        name(&mut profile, &[]);
+        recording.put(&profile, &tags)
+    }
+}
+
+/// Gives the native frames of a profile their names; what hinders that is added to its doubts.
+pub fn name(profile: &mut Profile, dirs: &[PathBuf]) {
+    for doubt in strandline_symbols::symbolise(profile, dirs) {
+        if !profile.doubts.contains(&doubt) {
+            profile.doubts.push(doubt);
+        }
     }
 }
 
@@ -209,6 +235,7 @@ impl Recording {
         profile.meta = Meta {
             written: now(),
             temporary_distance: profile.meta.temporary_distance,
+            native: profile.meta.native,
             ..self.meta.clone()
         };
         for (process, (region, paths)) in profile.processes.iter_mut().zip(&indexes) {
@@ -230,19 +257,16 @@ impl Recording {
 
     fn write(&mut self) -> Result<Written, Error> {
         let (profile, tags) = self.profile()?;
-        let Some(log) = &self.log else { return self.place.write(&profile) };
-        let path = self.place.path();
-        let failed = |e: FileError| match e {
-            FileError::Io(e) => Error::Output(path.to_owned(), e),
-            e => Error::Profile(path.to_owned(), e),
-        };
-        let mut blocks = Vec::new();
-        strandline_profile::write_again(&profile, &tags, &mut blocks).map_err(failed)?;
-        log.append(&blocks).map_err(|e| failed(FileError::Io(e)))?;
-        let missing = tags.iter().find_map(|tags| tags.told.missing.clone());
-        if let Some(why) = missing {
-            crate::error::say(&format!("{}: events are missing: {why}", path.display()));
+        let written = self.put(&profile, &tags)?;
+        self.written = true;
+        Ok(written)
+    }
+
+    /// Writes a profile: in the place of the last one or, with events, behind them.
+    fn put(&mut self, profile: &Profile, tags: &[Tags]) -> Result<Written, Error> {
+        match &self.log {
+            None => self.place.write(profile),
+            Some(log) => log.append_profile(profile, tags, self.place.path()),
         }
-        Ok(Written { path: path.to_owned(), bytes: log.length() })
     }
 }

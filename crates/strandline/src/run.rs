@@ -37,6 +37,9 @@ pub fn run(parsed: Parsed) -> ExitCode {
         }
     };
     let pid = running.pid;
+    // Beyond a limit on the size of files writing fails; it doesn't end us. The program has begun
+    // and keeps its own way with the signal.
+    let _limit = signals::Ignored::new(libc::SIGXFSZ);
     let ended = match running.wait() {
         Ok(ended) => ended,
         Err(e) => {
@@ -104,6 +107,7 @@ fn start(
         | bit(options.census_at_peak, layout::OPTION_CENSUS_PEAK)
         | bit(options.explain, layout::OPTION_EXPLAIN)
         | bit(options.stacks, layout::OPTION_STACKS)
+        | bit(options.native, layout::OPTION_NATIVE)
         | bit(options.events, layout::OPTION_EVENTS);
     let capture = shared::capture(bits, &options.functions.join("\n"), options.temporary)?;
     let agent = shared::agent()?;

@@ -7,6 +7,7 @@ mod flamegraph;
 mod replay;
 mod report;
 mod stats;
+mod symbolise;
 mod table;
 mod tree;
 
@@ -35,6 +36,7 @@ pub fn show(view: &View) -> ExitCode {
         View::Diff(options) => diff::show(options),
         View::Flamegraph(options) => flamegraph::show(options),
         View::Export(options) => export::show(options),
+        View::Symbolise(options) => symbolise::show(options),
     }
 }
 

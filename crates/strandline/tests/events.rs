@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path as File, PathBuf};
 use std::process::{Command, Stdio};
@@ -170,6 +171,85 @@ fn without_strandline_the_program_goes_on_and_what_was_told_stays() {
             let replayed = recorded.replay(Interval::ALL);
             assert!(replayed[0].events > 100_000);
             assert_eq!(replayed[0].agrees, None);
+        },
+    );
+}
+
+/// No room for the file any more: the program and its exit code stay, and so do the events that were
+/// written.
+#[test]
+fn a_full_disk_ends_events_and_nothing_else() {
+    let source = format!(
+        "import sys\n{MIXED}\nsys.stdout.write('started'); sys.stdout.flush()\n\
+         sys.stdin.readline()\n{MIXED}\n{MIXED}\nsys.stdout.write(' and done')\n"
+    );
+    each_of(
+        |version| version >= (3, 11),
+        |python| {
+            let dir = Dir::new();
+            let (mut command, path) = command(python, &dir, &source);
+            let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = streams.stderr(Stdio::piped()).spawn().unwrap();
+            until("events and a profile are in the file", || {
+                path.exists() && open(&path).replay(Interval::ALL).iter().any(|p| p.events > 1000)
+            });
+            let none = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+            // SAFETY: prlimit(2) of a child of this process, which has not been waited for.
+            let status = unsafe {
+                let pid = child.id() as libc::pid_t;
+                libc::prlimit(pid, libc::RLIMIT_FSIZE, &none, std::ptr::null_mut())
+            };
+            assert_eq!(status, 0);
+            child.stdin.take().unwrap().write_all(b"\n").unwrap();
+            let ended = child.wait_with_output().unwrap();
+            assert_eq!(ended.stdout, b"started and done");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert_eq!(ended.status.code(), Some(125), "{said}");
+            let line = said.lines().find(|line| line.contains("out.strand: the profile can't"));
+            assert!(line.is_some_and(|line| line.contains("stays")), "{said}");
+            let recorded = open(&path);
+            assert!(!recorded.profile.meta.finished && recorded.profile.doubts.is_empty());
+            let replayed = recorded.replay(Interval::ALL);
+            assert!(replayed[0].events > 1000 && replayed[0].agrees.is_none());
+        },
+    );
+}
+
+/// The place of a byte in the first block of events.
+fn in_events(file: &[u8]) -> usize {
+    let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().unwrap());
+    let mut at = 12;
+    while word(at) != 4 {
+        at += 16 + word(at + 4) as usize;
+    }
+    at + 16 + word(at + 4) as usize / 2
+}
+
+/// A block of events that was torn off, or that a bit of was flipped, is left out and said.
+#[test]
+fn a_damaged_file_is_shown_as_far_as_it_goes() {
+    each_of(
+        |version| version == (3, 11),
+        |python| {
+            let dir = Dir::new();
+            let (mut command, path) = command(python, &dir, MIXED);
+            run(&mut command, "").ok();
+            let bytes = std::fs::read(&path).unwrap();
+            let stats = |bytes: &[u8]| {
+                std::fs::write(dir.join("cut.strand"), bytes).unwrap();
+                let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
+                command.args(["stats", "--replay", "cut.strand"]).current_dir(dir.path());
+                run(&mut command, "")
+            };
+            assert!(stats(&bytes).ok().stdout.contains("as counted without events"));
+            let cut = stats(&bytes[..bytes.len() - 10]);
+            assert!(cut.ok().stderr.contains("cut off"));
+            let mut damaged = bytes.clone();
+            damaged[in_events(&bytes)] ^= 4;
+            let damaged = stats(&damaged).ok();
+            assert!(damaged.stdout.contains("events are missing"), "{damaged:?}");
+            let nothing = stats(&bytes[..20]);
+            assert!(nothing.code == Some(125) && nothing.stderr.lines().count() == 1);
         },
     );
 }

@@ -4,98 +4,12 @@
 mod common;
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path as File, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::recorded::*;
 use common::*;
-use strandline_profile::{Amount, Domain, Path, Process, Profile, State, Weight};
-
-/// A program that was run with `--stacks`, and its profile.
-struct Recorded {
-    ran: Ran,
-    profile: Profile,
-    _dir: Dir,
-}
-
-fn read(path: &File) -> Profile {
-    let mut file = std::fs::File::open(path).unwrap();
-    strandline_profile::read(&mut file).unwrap()
-}
-
-fn command(python: &Python, dir: &Dir, source: &str, options: &[&str]) -> (Command, PathBuf) {
-    let script = dir.file("program.py", source);
-    let profile = dir.join("out.strand");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
-    clean(&mut command);
-    command.args(["run", "--stacks", "-o"]).arg(&profile).args(options);
-    command.arg("--python").arg(&python.path).arg(script).current_dir(dir.path());
-    (command, profile)
-}
-
-fn record_with(python: &Python, source: &str, options: &[&str]) -> Recorded {
-    let dir = Dir::new();
-    let (mut command, path) = command(python, &dir, source, options);
-    let ran = run(&mut command, "");
-    let profile = read(&path);
-    Recorded { ran, profile, _dir: dir }
-}
-
-fn record(python: &Python, source: &str) -> Recorded {
-    let recorded = record_with(python, source, &[]);
-    assert_eq!(recorded.ran.code, Some(0), "{}", recorded.ran.stderr);
-    assert!(recorded.profile.doubts.is_empty(), "{:?}", recorded.profile.doubts);
-    recorded
-}
-
-/// Function names of a path, innermost first.
-fn names<'a>(process: &'a Process, path: &Path) -> Vec<(&'a str, u32)> {
-    let mut names = Vec::new();
-    let mut node = path.node as usize;
-    while node != 0 {
-        let frame = process.frames[process.nodes[node].frame as usize];
-        let name = process.strings[frame.function as usize].as_str();
-        names.push((name.rsplit('.').next().unwrap(), frame.line));
-        node = process.nodes[node].parent as usize;
-    }
-    names
-}
-
-/// What was allocated by calls that end in these functions, innermost first.
-fn under(process: &Process, functions: &[&str], weight: Weight) -> Amount {
-    let fits = |path: &&Path| {
-        let names = names(process, path);
-        names.len() >= functions.len() && names.iter().zip(functions).all(|(n, f)| n.0 == *f)
-    };
-    let amounts = process.paths.iter().filter(fits).map(|path| weight.of(path));
-    amounts.fold(Amount::default(), Amount::plus)
-}
-
-fn sum(process: &Process, weight: Weight) -> Amount {
-    process.paths.iter().map(|path| weight.of(path)).fold(Amount::default(), Amount::plus)
-}
-
-/// Number of requests of that size class and domain by calls that end in this function.
-fn requests(process: &Process, function: &str, domain: Domain, bytes: usize) -> u64 {
-    let class = strandline_capture::layout::size_class(bytes);
-    let fits = |path: &&Path| {
-        path.domain == domain && names(process, path).first().is_some_and(|n| n.0 == function)
-    };
-    let paths = process.paths.iter().filter(fits);
-    paths.map(|path| u64::from(path.sizes.get(class).copied().unwrap_or(0))).sum()
-}
-
-/// Every profile adds up.
-fn adds_up(process: &Process) {
-    assert_eq!(sum(process, Weight::InUse).bytes, process.totals.in_use);
-    assert_eq!(sum(process, Weight::Peak).bytes, process.totals.peak);
-    for path in &process.paths {
-        let own = path.allocated.blocks - path.inherited.blocks;
-        assert_eq!(path.sizes.iter().map(|&n| u64::from(n)).sum::<u64>(), own);
-        let ended: u64 = path.lifetimes.iter().map(|&n| u64::from(n)).sum();
-        assert_eq!(ended, path.freed.blocks, "{:?}", names(process, path));
-    }
-}
+use strandline_profile::{Amount, Domain, Path, State, Weight};
 
 const PATHS: &str = r#"
 import sys, threading
@@ -370,47 +284,6 @@ grows()
 }
 
 #[test]
-fn pieces_of_mappings() {
-    let source = r#"
-import ctypes
-libc = ctypes.CDLL(None)
-size, pointer, i = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
-libc.mmap.restype, libc.mmap.argtypes = pointer, [pointer, size, i, i, i, ctypes.c_long]
-libc.munmap.argtypes = [pointer, size]
-PAGE = 4096
-def take(pages):
-    return libc.mmap(None, pages * PAGE, 3, 0x22, -1, 0)
-def half():
-    p = take(2)
-    libc.munmap(p + PAGE, PAGE)
-def middle():
-    p = take(13)
-    libc.munmap(p + 4 * PAGE, PAGE)
-    libc.munmap(p + 8 * PAGE, PAGE)
-def several():
-    p = take(30)
-    libc.munmap(p, 30 * PAGE)
-    take(10)
-half(); middle(); several()
-"#;
-    each(|python| {
-        let recorded = record(python, source);
-        let p = &recorded.profile.processes[0];
-        let pages = |caller: &str, weight: Weight| {
-            let fits = |path: &&Path| {
-                let names = names(p, path);
-                path.domain == Domain::Mmap && names.len() > 1 && names[1].0 == caller
-            };
-            p.paths.iter().filter(fits).map(|path| weight.of(path).bytes).sum::<u64>() / 4096
-        };
-        assert_eq!(pages("half", Weight::InUse), 1);
-        assert_eq!(pages("middle", Weight::InUse), 11);
-        assert_eq!(pages("several", Weight::InUse), 10);
-        assert_eq!(pages("several", Weight::Allocated), 40);
-    });
-}
-
-#[test]
 fn children_have_parts_of_their_own() {
     let source = r#"
 import os
@@ -539,42 +412,6 @@ fn the_usual_name() {
         .collect();
     assert_eq!(names.len(), 1, "{names:?}");
     assert!(names[0].starts_with("strandline-some_app.") && names[0].ends_with(".strand"));
-}
-
-/// Four threads that move blocks at the same time: every pair is matched.
-#[test]
-fn realloc_under_contention() {
-    let source = r#"
-import ctypes, threading
-libc = ctypes.CDLL(None)
-pointer, size = ctypes.c_void_p, ctypes.c_size_t
-libc.realloc.restype, libc.realloc.argtypes = pointer, [pointer, size]
-libc.free.argtypes = [pointer]
-def move():
-    blocks = [None] * 50
-    for i in range(20000):
-        k = i % 50
-        blocks[k] = libc.realloc(blocks[k], 200 + i % 700)
-    for b in blocks:
-        libc.free(b)
-threads = [threading.Thread(target=move) for _ in range(4)]
-for t in threads: t.start()
-for t in threads: t.join()
-"#;
-    let few = |version| [(3, 11), (3, 13)].contains(&version);
-    each_of(few, |python| {
-        let recorded = record(python, source);
-        let p = &recorded.profile.processes[0];
-        assert_eq!(sum(p, Weight::InUse).bytes, p.totals.in_use);
-        let fits = |path: &&Path| {
-            path.domain == Domain::Malloc && names(p, path).first().is_some_and(|n| n.0 == "move")
-        };
-        let paths = || p.paths.iter().filter(fits);
-        let made: u64 = paths().map(|path| path.allocated.blocks).sum();
-        let freed: u64 = paths().map(|path| path.freed.blocks).sum();
-        assert!(made >= 80_000, "{made}");
-        assert!(made - freed < 20, "{made} made, {freed} freed");
-    });
 }
 
 const PINS: &str = r#"

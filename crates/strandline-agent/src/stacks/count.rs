@@ -21,54 +21,20 @@ use crate::region::region;
 use crate::tls::tls;
 
 /// One more, unless it is the largest number already.
+#[inline(always)]
 fn count(class: Option<&AtomicU32>) {
+    if let Some(class) = class {
+        let n = class.load(Relaxed);
+        class.store(n + (n != u32::MAX) as u32, Relaxed);
+    }
+}
+
+/// `count` for threads without the GIL.
+fn count_native(class: Option<&AtomicU32>) {
     if let Some(class) = class {
         if class.load(Relaxed) != u32::MAX {
             class.fetch_add(1, Relaxed);
         }
-    }
-}
-
-/// Where the usual class is remembered in [`Tag::usual`]: of sizes, and of lifetimes.
-const SIZE: u32 = 0;
-const LIFETIME: u32 = 8;
-
-/// A block of `class` is to be counted: the usual one isn't.
-#[inline(always)]
-fn is_usual(t: &Tag, which: u32, class: usize) -> bool {
-    (t.usual.load(Relaxed) >> which) & 0xff == class as u32 + 1
-}
-
-/// The class of a tag's first block becomes the usual one; any other is counted.
-#[cold]
-#[inline(never)]
-fn unusual(t: &Tag, which: u32, class: usize, counter: Option<&AtomicU32>) {
-    let mut usual = t.usual.load(Relaxed);
-    while (usual >> which) & 0xff == 0 {
-        let with = usual | (class as u32 + 1) << which;
-        match t.usual.compare_exchange(usual, with, Relaxed, Relaxed) {
-            Ok(_) => return,
-            Err(other) => usual = other,
-        }
-    }
-    if !is_usual(t, which, class) {
-        count(counter);
-    }
-}
-
-#[inline(always)]
-fn count_size(t: &Tag, p: &Path, n: usize) {
-    let class = size_class(n);
-    if !is_usual(t, SIZE, class) {
-        unusual(t, SIZE, class, p.sizes.get(class));
-    }
-}
-
-#[inline(always)]
-fn count_lifetime(t: &Tag, p: &Path, units: u32) {
-    let class = lifetime_class(units);
-    if !is_usual(t, LIFETIME, class) {
-        unusual(t, LIFETIME, class, p.lifetimes.get(class));
     }
 }
 
@@ -128,29 +94,24 @@ fn save_at_rss_peak(epoch: u32, t: &Tag, p: &Path) {
     save(&p.at_rss_peak, t, p);
 }
 
-/// `in_use` is the new sum after an allocation: the state of the peak for it.
+/// `in_use` is the new sum after an allocation: the state of the peak for it. Which way it goes
+/// changes too often to be guessed by the processor: no branches.
 #[inline(always)]
 fn state_at(h: &StacksHead, in_use: i64) -> u32 {
-    let state = h.peak_state.load(Relaxed);
-    if in_use <= h.peak.load(Relaxed) {
-        return state;
-    }
-    h.peak.store(in_use, Relaxed);
-    if state & 1 == 0 {
-        return state;
-    }
-    h.peak_state.store(state.wrapping_add(1), Relaxed);
-    state.wrapping_add(1)
+    let (state, peak) = (h.peak_state.load(Relaxed), h.peak.load(Relaxed));
+    let higher = in_use > peak;
+    h.peak.store(if higher { in_use } else { peak }, Relaxed);
+    let state = state.wrapping_add(higher as u32 & state & 1);
+    h.peak_state.store(state, Relaxed);
+    state
 }
 
 /// The state of the peak for a free.
 #[inline(always)]
 fn state_below(h: &StacksHead) -> u32 {
-    let state = h.peak_state.load(Relaxed);
-    if state & 1 == 0 {
-        h.peak_state.store(state.wrapping_add(1), Relaxed);
-    }
-    state | 1
+    let state = h.peak_state.load(Relaxed) | 1;
+    h.peak_state.store(state, Relaxed);
+    state
 }
 
 /// This thread allocated `p`: one of its last.
@@ -163,27 +124,26 @@ fn remember(p: usize) {
     t.recent_at.set(at.wrapping_add(1));
 }
 
-/// True if this thread made at most so many allocations as are asked for since that of `p`.
+/// 1 if this thread made at most so many allocations as are asked for since that of `p`, else 0.
+/// Without branches, as above, where it is asked for the usual distance.
 #[inline(always)]
-fn is_temporary(p: usize) -> bool {
+fn is_temporary(p: usize) -> u64 {
     let t = tls();
     let last = t.recent_at.get().wrapping_sub(1);
     let distance = DISTANCE.load(Relaxed);
-    let mut back = 0;
-    loop {
+    let is_at = |back: u32| {
+        let at = (last.wrapping_sub(back) % MOST_RECENT) as usize;
         // SAFETY: the index is masked to the table's length, a power of two.
-        let cell =
-            unsafe { t.recent.get_unchecked((last.wrapping_sub(back) % MOST_RECENT) as usize) };
-        if cell.get() == p {
-            // Whoever gets the address next is another block.
-            cell.set(0);
-            return true;
-        }
-        if back >= distance {
-            return false;
-        }
-        back += 1;
+        let cell = unsafe { t.recent.get_unchecked(at) };
+        let found = cell.get() == p;
+        // Whoever gets the address next is another block.
+        cell.set(if found { 0 } else { cell.get() });
+        found as u64
+    };
+    if distance == 1 {
+        return is_at(0) | is_at(1);
     }
+    (0..=distance).fold(0, |found, back| found | is_at(back))
 }
 
 /// `n` bytes at `p` are allocated under `tag` by a thread that holds the GIL. Returns its birth.
@@ -195,12 +155,10 @@ pub fn allocated(tag: u32, n: usize, p: usize) -> u32 {
     let sum = mine.wrapping_add(r.head.in_use_native.load(Relaxed));
     before_change(h, state_at(h, sum), t, path);
     r.head.in_use.store(mine, Relaxed);
-    if sum > r.head.watermark.load(Relaxed) {
-        r.head.watermark.store(sum, Relaxed);
-    }
+    r.head.watermark.store(sum.max(r.head.watermark.load(Relaxed)), Relaxed);
     add(&t.allocated, n as u64);
     add(&t.blocks, 1);
-    count_size(t, path, n);
+    count(path.sizes.get(size_class(n)));
     let birth = now(h);
     add(&h.clock, n as u64);
     remember(p);
@@ -218,11 +176,10 @@ pub fn freed(tag: u32, n: usize, birth: u32, p: usize) {
     add_signed(&r.head.in_use, -(n as i64));
     events::freed(tag, n, birth);
     add(&t.blocks_freed, 1);
-    count_lifetime(t, path, now(h).wrapping_sub(birth));
-    if is_temporary(p) {
-        add(&path.temporary[0], n as u64);
-        add(&path.temporary[1], 1);
-    }
+    count(path.lifetimes.get(lifetime_class(now(h).wrapping_sub(birth))));
+    let temporary = is_temporary(p);
+    add(&path.temporary[0], n as u64 * temporary);
+    add(&path.temporary[1], temporary);
     let context = tls().context.get() as usize;
     if context != 0 {
         if let Some(c) = r.contexts.get(context) {
@@ -241,7 +198,7 @@ pub fn allocated_native(tag: u32, n: usize, p: usize) -> u32 {
     r.head.watermark.fetch_max(sum, Relaxed);
     t.allocated.fetch_add(n as u64, Relaxed);
     t.blocks.fetch_add(1, Relaxed);
-    count_size(t, path, n);
+    count_native(path.sizes.get(size_class(n)));
     let birth = now(h);
     h.clock_native.fetch_add(n as u64, Relaxed);
     remember(p);
@@ -258,8 +215,8 @@ pub fn freed_native(tag: u32, n: usize, birth: u32, p: usize) {
     r.head.in_use_native.fetch_sub(n as i64, Relaxed);
     events::freed_native(tag, n, birth);
     path.blocks_freed_native.fetch_add(1, Relaxed);
-    count_lifetime(t, path, now(h).wrapping_sub(birth));
-    if is_temporary(p) {
+    count_native(path.lifetimes.get(lifetime_class(now(h).wrapping_sub(birth))));
+    if is_temporary(p) != 0 {
         path.temporary[0].fetch_add(n as u64, Relaxed);
         path.temporary[1].fetch_add(1, Relaxed);
     }
@@ -279,12 +236,9 @@ pub fn move_block(tag: u32, to: u32, n: usize) {
         // It was the highest point so far because of these bytes.
         add_signed(&h.peak, -(n as i64));
     }
-    let (t, class) = (tag_of(region(), tag), size_class(n));
-    add(&t.blocks, 1u64.wrapping_neg());
-    if !is_usual(t, SIZE, class) {
-        if let Some(class) = path_of(tag).sizes.get(class) {
-            class.fetch_sub(1, Relaxed);
-        }
+    add(&tag_of(region(), tag).blocks, 1u64.wrapping_neg());
+    if let Some(class) = path_of(tag).sizes.get(size_class(n)) {
+        class.store(class.load(Relaxed).saturating_sub(1), Relaxed);
     }
     add(&tag_of(region(), to).blocks, 1);
 }

@@ -9,6 +9,8 @@
 
 pub mod count;
 pub mod events;
+mod merge;
+pub mod native;
 pub mod path;
 pub mod threads;
 

@@ -14,13 +14,13 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use strandline_capture::layout::{TAG_NATIVE, TAG_WATCH};
 
-use super::{path_of, stacks, threads};
+use super::{native, path_of, stacks, threads};
 use crate::lock;
 use crate::map::Map;
 use crate::memory;
-use crate::python::{self, CFRAME, DIRECT, OBJECT};
+use crate::python::{self, CFRAME, DIRECT, NATIVE, OBJECT};
 use crate::region::region;
-use crate::sites::{self, EPOCH, TSTATE_EPOCH, UNKNOWN};
+use crate::sites::{self, EPOCH, NO_ROOM, TSTATE_EPOCH, UNKNOWN};
 use crate::tls::{tls, QUIET};
 
 const WAYS: usize = 4;
@@ -58,11 +58,12 @@ fn cached(hash: u64) -> u32 {
     0
 }
 
+/// The newest comes first, so that the first entry that is looked at is nearly always the one.
 fn keep(hash: u64, tag: u32) {
-    // Which entry makes room follows from the hash's low bits.
-    if let Some([check, cell]) = set_of(hash).0.get(hash as usize % WAYS) {
-        cell.store(tag as u64, Relaxed);
-        check.store(hash ^ tag as u64, Relaxed);
+    let (mut check, mut tag) = (hash ^ tag as u64, tag as u64);
+    for [entry_check, entry_tag] in &set_of(hash).0 {
+        tag = entry_tag.swap(tag, Relaxed);
+        check = entry_check.swap(check, Relaxed);
     }
 }
 
@@ -81,6 +82,9 @@ pub fn hash_now<const KIND: u32>(domain: u32) -> u64 {
     let t = tls();
     if t.tstate_epoch.get() != TSTATE_EPOCH.load(Relaxed) {
         return 0;
+    }
+    if KIND == NATIVE {
+        return hash_of(t.tstate.get(), domain, 0);
     }
     python::chain_hash::<KIND>(t.tstate.get(), seed(0, domain))
 }
@@ -113,6 +117,7 @@ fn on_new_thread(domain: u32) -> u32 {
 #[inline]
 pub fn current(tstate: usize, domain: u32) -> u32 {
     match python::kind() {
+        _ if native::on() => with_native(tstate, domain),
         OBJECT => with_gil::<OBJECT>(tstate, domain),
         CFRAME => with_gil::<CFRAME>(tstate, domain),
         DIRECT => with_gil::<DIRECT>(tstate, domain),
@@ -124,6 +129,14 @@ pub fn current(tstate: usize, domain: u32) -> u32 {
 fn with_gil<const KIND: u32>(tstate: usize, domain: u32) -> u32 {
     let hash = python::chain_hash::<KIND>(tstate, seed(0, domain));
     match cached(hash) {
+        0 => miss(tstate, domain),
+        tag => tag,
+    }
+}
+
+/// `with_gil` of any kind, with the frames of machine code.
+fn with_native(tstate: usize, domain: u32) -> u32 {
+    match cached(hash_of(tstate, domain, 0)) {
         0 => miss(tstate, domain),
         tag => tag,
     }
@@ -146,12 +159,17 @@ fn miss(tstate: usize, domain: u32) -> u32 {
 /// What an allocation by the thread whose state is `tstate` (0: none) is looked up by.
 fn hash_of(tstate: usize, domain: u32, flags: u32) -> u64 {
     let start = seed(flags, domain);
-    match python::kind() {
+    let hash = match python::kind() {
         _ if tstate == 0 => start | 1,
         OBJECT => python::chain_hash::<OBJECT>(tstate, start),
         CFRAME => python::chain_hash::<CFRAME>(tstate, start),
         DIRECT => python::chain_hash::<DIRECT>(tstate, start),
         _ => start | 1,
+    };
+    if native::on() {
+        native::fold(hash)
+    } else {
+        hash
     }
 }
 
@@ -163,7 +181,7 @@ pub fn current_native(domain: u32) -> u32 {
         return UNKNOWN;
     }
     let known = t.tstate_epoch.get() == TSTATE_EPOCH.load(Relaxed);
-    let tstate = if known { t.tstate.get() } else { 0 };
+    let tstate = if known { t.tstate.get() } else { sites::note_unknown_thread() };
     threads::without_gil();
     let hash = hash_of(tstate, domain, TAG_NATIVE);
     match cached(hash) {
@@ -175,16 +193,27 @@ pub fn current_native(domain: u32) -> u32 {
 /// The tag for the frames of `tstate`, and makes the cache know it.
 fn resolve(tstate: usize, hash: u64, domain: u32, flags: u32) -> u32 {
     let mut fresh = Fresh { codes: [0; MOST_FRESH], count: 0 };
+    native::look_for_modules();
     let Some(guard) = lock::lock() else { return UNKNOWN };
     let mut keeps = true;
     let tag = match HASHES.get(hash).filter(|_| HASHES_EPOCH.load(Relaxed) == EPOCH.load(Relaxed)) {
         Some(tag) => tag,
         None => {
-            let Some((node, site, exact)) = walk(tstate, &mut fresh) else { return UNKNOWN };
+            let walked = if native::on() {
+                super::merge::walk(tstate, &mut fresh)
+            } else {
+                walk(tstate, &mut fresh)
+            };
+            let Some((node, site, exact)) = walked else { return UNKNOWN };
             keeps &= exact;
             let context = tls().context.get();
-            let tag = tag_for(What { node, site, domain, context, flags, thread: threads::mine() });
-            if keeps && tag != UNKNOWN {
+            let thread = threads::mine();
+            let tag = match node {
+                NO_NODE => NO_ROOM,
+                node => tag_for(What { node, site, domain, context, flags, thread }),
+            };
+            // What found no room isn't given any in the map of hashes.
+            if keeps && tag != NO_ROOM {
                 if HASHES_EPOCH.swap(EPOCH.load(Relaxed), Relaxed) != EPOCH.load(Relaxed) {
                     HASHES.clear();
                 }
@@ -193,7 +222,7 @@ fn resolve(tstate: usize, hash: u64, domain: u32, flags: u32) -> u32 {
             tag
         }
     };
-    if keeps && tag != UNKNOWN {
+    if keeps {
         keep(hash, tag);
     }
     drop(guard);
@@ -204,7 +233,7 @@ fn resolve(tstate: usize, hash: u64, domain: u32, flags: u32) -> u32 {
 }
 
 /// Code objects that were seen for the first time: they are watched once the lock is free.
-struct Fresh {
+pub(super) struct Fresh {
     codes: [usize; MOST_FRESH],
     count: usize,
 }
@@ -226,11 +255,11 @@ impl Fresh {
 
 /// A frame of the last path that was walked, outermost first.
 #[derive(Clone, Copy)]
-struct Step {
+pub(super) struct Step {
     /// Which instruction of which code object: see `python::key_at`.
-    key: u64,
-    node: u32,
-    site: u32,
+    pub(super) key: u64,
+    pub(super) node: u32,
+    pub(super) site: u32,
 }
 
 struct Steps {
@@ -257,7 +286,7 @@ static STEPS: Locked = Locked(UnsafeCell::new(Steps {
 }));
 
 /// Frames of a path at most; what is further out is left away.
-const DEEPEST: usize = 1 << 16;
+pub(super) const DEEPEST: usize = 1 << 16;
 
 /// The node and the site of the innermost frame, and whether the hash stands for it for good.
 /// `None`: no memory. The caller holds the lock.
@@ -314,9 +343,12 @@ fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
     Some((node, site, exact))
 }
 
+/// Stands for a node that found no room, and for all that is called from there.
+const NO_NODE: u32 = u32::MAX;
+
 /// The node for `frame` called from `parent`, its site (0: no code of its own), and whether both
 /// are so for as long as no code is freed.
-fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, bool) {
+pub(super) fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, bool) {
     let Some(place) = python::place_at(frame) else { return (parent, 0, true) };
     let mut watched = true;
     let code = match sites::known_code(place.code) {
@@ -329,29 +361,25 @@ fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, bool) {
         }
     };
     let site = sites::site(code, place.line_by_cursor());
-    if site == 0 {
-        return (parent, 0, false);
-    }
-    let node = node_of(parent, site);
-    (node, site, watched && place.exact && node != parent)
+    (node_of(parent, site), site, watched && place.exact)
 }
 
-/// The node for `site` called from `parent`; `parent` if the table is full.
-fn node_of(parent: u32, site: u32) -> u32 {
+/// The node for `site` called from `parent`; `NO_NODE` if a table is full.
+pub(super) fn node_of(parent: u32, site: u32) -> u32 {
+    if site == 0 || parent == NO_NODE {
+        return NO_NODE;
+    }
     let key = (parent as u64) << 32 | site as u64;
     if let Some(node) = NODES.get(key) {
         return node;
     }
     let s = stacks();
     let node = s.head.nodes.load(Relaxed);
-    let Some(n) = s.nodes.get(node as usize) else {
-        region().head.overflowed.fetch_add(1, Relaxed);
-        return parent;
-    };
+    let Some(n) = s.nodes.get(node as usize) else { return NO_NODE };
     n.parent.store(parent, Relaxed);
     n.site.store(site, Relaxed);
     if !NODES.insert(key, node) {
-        return parent;
+        return NO_NODE;
     }
     s.head.nodes.store(node + 1, Relaxed);
     node
@@ -379,12 +407,12 @@ fn tag_for(what: What) -> u32 {
     if let Some(tag) = TAGS.get(key) {
         return tag;
     }
-    let Some(tag) = sites::new_tag(what.site, what.context, what.flags) else { return UNKNOWN };
+    let Some(tag) = sites::new_tag(what.site, what.context, what.flags) else { return NO_ROOM };
     let p = path_of(tag);
     p.node.store(what.node, Relaxed);
     p.thread_and_domain.store(what.thread | what.domain << 16, Relaxed);
     if !TAGS.insert(key, tag) {
-        return UNKNOWN;
+        return NO_ROOM;
     }
     region().head.tags.store(tag + 1, Relaxed);
     tag

@@ -55,10 +55,8 @@ pub const fn lifetime_class(units: u32) -> usize {
 /// One call path on one thread in one domain: what belongs to the [`super::Tag`] of the same
 /// index, which counts its bytes and blocks.
 ///
-/// Its first cache line is for frees of temporaries and for what is saved at a peak, the second
-/// for lifetimes, the last for sizes. Most of a path's blocks are of one size class and many are
-/// of one lifetime class: the class of its first one ([`super::Tag::usual`]: plus one, the size's
-/// in the first byte, the lifetime's in the second) isn't counted; it is what the others leave.
+/// Its first cache line is for temporaries and for what is saved at a peak, the second for
+/// lifetimes, the last for sizes.
 #[repr(C, align(256))]
 #[derive(Debug)]
 pub struct Path {
@@ -74,10 +72,9 @@ pub struct Path {
     pub at_rss_peak: [AtomicU64; 2],
     /// Temporary: bytes, blocks.
     pub temporary: [AtomicU64; 2],
-    /// Number of blocks given back by [`lifetime_class`], but for the usual one; stay at the
-    /// largest number.
+    /// Number of blocks given back by [`lifetime_class`]; stay at the largest number.
     pub lifetimes: [AtomicU32; LIFETIME_CLASSES],
-    /// Number of allocations by [`size_class`], likewise.
+    /// Number of allocations by [`size_class`]; stay at the largest number.
     pub sizes: [AtomicU32; SIZE_CLASSES],
     /// Number of blocks in use when the process was forked.
     pub inherited_blocks: AtomicU64,

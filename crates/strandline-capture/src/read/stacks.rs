@@ -157,7 +157,6 @@ fn path(
     let peak_saved = state & 1 != 0 && state_is(offset_of!(Tag, peak_state), state);
     let rss_peak_saved = state_is(offset_of!(Tag, rss_epoch), epoch);
     let who = paths.u32(at + offset_of!(P, thread_and_domain));
-    let usual = tags.piece.u32(tag + offset_of!(Tag, usual));
     let blocks = tags.piece.u64(tag + offset_of!(Tag, blocks));
     let blocks_freed = tags
         .piece
@@ -173,25 +172,16 @@ fn path(
         at_peak: peak_saved.then(|| saved(offset_of!(P, at_peak))),
         at_rss_peak: rss_peak_saved.then(|| saved(offset_of!(P, at_rss_peak))),
         temporary: [0, 8].map(|word| paths.u64(at + offset_of!(P, temporary) + word)),
-        sizes: classes(paths, at + offset_of!(P, sizes), usual & 0xff, blocks),
-        lifetimes: classes(paths, at + offset_of!(P, lifetimes), usual >> 8 & 0xff, blocks_freed),
+        sizes: classes(paths, at + offset_of!(P, sizes)),
+        lifetimes: classes(paths, at + offset_of!(P, lifetimes)),
     }
 }
 
-/// The counts of all classes; `all` less the others is what the usual one has (its number plus
-/// one; 0: none yet).
-fn classes<const N: usize>(paths: &Piece, at: usize, usual: u32, all: u64) -> [u32; N] {
+/// The counts of all classes.
+fn classes<const N: usize>(paths: &Piece, at: usize) -> [u32; N] {
     let mut counts = [0; N];
-    let mut others = 0;
     for (class, count) in counts.iter_mut().enumerate() {
         *count = paths.u32(at + 4 * class);
-        others += u64::from(*count);
-    }
-    let usual = (usual as usize).checked_sub(1).and_then(|usual| counts.get_mut(usual));
-    if let Some(count) = usual {
-        // What is read while it changes is not all of one moment.
-        let left = all.saturating_sub(others.saturating_sub(u64::from(*count)));
-        *count = u32::try_from(left).unwrap_or(u32::MAX);
     }
     counts
 }

@@ -112,6 +112,8 @@ pub struct Code {
     pub name: Arc<str>,
     /// `co_firstlineno`.
     pub first_line: u32,
+    /// A library of machine code: `file` is its path, `name` its build id in hexadecimal.
+    pub native: bool,
 }
 
 /// [`layout::Site`]; `code` is 0 or within [`Tables::codes`].
@@ -416,6 +418,7 @@ fn codes_of(codes: &Piece, count: usize, texts: &mut Strings) -> Vec<Code> {
             file,
             name: texts.text(codes, at + offset_of!(C, name)),
             first_line: codes.u32(at + offset_of!(C, first_line)),
+            native: codes.u32(at + offset_of!(C, native)) != 0,
         });
     }
     out

@@ -1,11 +1,11 @@
 //! Opening a file with events: its profile, and where its blocks of events stand.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use super::{decode, BlockHead, Handler, Tags, HEAD_BYTES, MOST_EVENTS};
-use crate::file::{read_from, sum, FileError, Head, Input};
+use crate::file::{self, read_from, sum, FileError, Head, Input, BLOCK_HEAD};
 use crate::model::Profile;
 
 /// Bytes of unpacked streams that an event takes at most: five for each of a run, a miss, a mark,
@@ -69,6 +69,21 @@ impl Recorded {
     /// True if every allocation was recorded by itself.
     pub fn has_events(&self) -> bool {
         !self.blocks.is_empty()
+    }
+
+    /// Writes a file with `profile` in the place of the one that was read (with the same processes
+    /// and paths), and with the same events.
+    pub fn write(&self, profile: &Profile, to: &mut dyn Write) -> Result<(), FileError> {
+        if !self.has_events() {
+            return file::write(profile, to);
+        }
+        file::write_start(to)?;
+        for block in &self.blocks {
+            let mut bytes = vec![0; BLOCK_HEAD + block.head.words[1] as usize];
+            self.file.read_exact_at(&mut bytes, block.offset - BLOCK_HEAD as u64)?;
+            to.write_all(&bytes)?;
+        }
+        file::write_again(profile, &self.tags, to)
     }
 
     /// Tells `to` what a block holds. `None`: it is damaged.

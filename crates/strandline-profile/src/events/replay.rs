@@ -4,6 +4,7 @@
 //! from the number of call paths, not of events.
 
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use strandline_capture::layout::TAG_INDEX_PROFILER;
 
@@ -214,7 +215,7 @@ impl Recorded {
         let mut live: Vec<[i64; 2]> = process.paths.iter().map(inherited).collect();
         live.push([0; 2]);
         let mut sums = vec![Sums::default(); paths + 1];
-        let mut running: i64 = live.iter().map(|[bytes, _]| bytes).sum();
+        let mut running = live.iter().fold(0i64, |sum, [bytes, _]| sum.wrapping_add(*bytes));
         let mut replayed = Replayed { pid: process.pid, ..Replayed::default() };
         replayed.missing = tags.told.missing.clone();
         let (mut peak, mut at_peak, mut peak_block) = (running, live.clone(), None);
@@ -232,8 +233,9 @@ impl Recorded {
                 if replayed.events == 0 {
                     replayed.span[0] = time(block.events.slice);
                 }
-                if running + part.best.0 > peak {
-                    peak = running + part.best.0;
+                // A damaged file may say anything, so sums wrap.
+                if part.best.0 > 0 && running.wrapping_add(part.best.0) > peak {
+                    peak = running.wrapping_add(part.best.0);
                     peak_block = Some((*block, part.best.1));
                     at_peak.clone_from(&live);
                     replayed.peak_time = time(part.best.2);
@@ -242,12 +244,13 @@ impl Recorded {
                     let cells = (live.get_mut(path as usize), sums.get_mut(path as usize));
                     let (Some(live), Some(sum)) = cells else { continue };
                     for i in 0..2 {
-                        sum[0][i] += allocated[i];
-                        sum[1][i] += freed[i];
-                        live[i] += allocated[i] - freed[i];
+                        let more = allocated[i].wrapping_sub(freed[i]);
+                        sum[0][i] = sum[0][i].wrapping_add(allocated[i]);
+                        sum[1][i] = sum[1][i].wrapping_add(freed[i]);
+                        live[i] = live[i].wrapping_add(more);
                     }
                 }
-                running += part.more;
+                running = running.wrapping_add(part.more);
                 replayed.events += u64::from(part.events);
                 last = part.last;
             }
@@ -259,7 +262,7 @@ impl Recorded {
             for (path, [allocated, freed]) in count.part().paths {
                 let Some(at_peak) = at_peak.get_mut(path as usize) else { continue };
                 for i in 0..2 {
-                    at_peak[i] += allocated[i] - freed[i];
+                    at_peak[i] = at_peak[i].wrapping_add(allocated[i] - freed[i]);
                 }
             }
         }
@@ -283,25 +286,37 @@ impl Recorded {
 
     /// What blocks hold, in their order; `None`: damaged.
     fn parts(&self, blocks: &[Block], counts: &mut [Count]) -> Vec<Option<Part>> {
-        let work = move |blocks: &[Block], count: &mut Count| -> Vec<Option<Part>> {
-            let one = |block: &Block| {
-                let done = self.unpack(block, count);
+        let next = AtomicUsize::new(0);
+        // Whoever is done takes the next one: blocks are not alike.
+        let work = |count: &mut Count| -> Vec<(usize, Option<Part>)> {
+            let mut done = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Relaxed);
+                let Some(block) = blocks.get(at) else { return done };
+                let whole = self.unpack(block, count);
                 let part = count.part();
-                done.map(|()| part)
-            };
-            blocks.iter().map(one).collect()
+                done.push((at, whole.map(|()| part)));
+            }
         };
-        let share = blocks.len().div_ceil(counts.len().max(1)).max(1);
+        let mut parts: Vec<Option<Part>> = blocks.iter().map(|_| None).collect();
         std::thread::scope(|scope| {
-            let shares = blocks.chunks(share).zip(counts.iter_mut());
-            let threads: Vec<_> = shares
-                .map(|(blocks, count)| (blocks.len(), scope.spawn(move || work(blocks, count))))
-                .collect();
-            let joined = threads.into_iter().map(|(n, thread)| {
-                thread.join().unwrap_or_else(|_| (0..n).map(|_| None).collect())
-            });
-            joined.flatten().collect()
-        })
+            let work = &work;
+            let mut put = |done: Vec<(usize, Option<Part>)>| {
+                for (at, part) in done {
+                    parts[at] = part;
+                }
+            };
+            let Some((own, others)) = counts.split_first_mut() else { return };
+            let others = others.iter_mut().take(blocks.len().saturating_sub(1));
+            let threads: Vec<_> =
+                others.map(|count| scope.spawn(move || work(count))).collect();
+            put(work(own));
+            for thread in threads {
+                // What a thread that died had is damaged.
+                put(thread.join().unwrap_or_default());
+            }
+        });
+        parts
     }
 
     /// The profile of a part of the run, as if it had begun with it: only what was allocated in it
@@ -331,7 +346,8 @@ impl Recorded {
             }
             for path in &process.paths {
                 if let Some(thread) = process.threads.get_mut(path.thread as usize) {
-                    thread.allocations += path.allocated.minus(path.inherited).blocks;
+                    let blocks = path.allocated.minus(path.inherited).blocks;
+                    thread.allocations = thread.allocations.saturating_add(blocks);
                 }
             }
             process.totals.in_use = replayed.in_use;
@@ -342,8 +358,8 @@ impl Recorded {
     }
 }
 
-/// Blocks that a thread unpacks in one go.
-const BLOCKS: usize = 8;
+/// Blocks that are unpacked before they are put together, for each thread.
+const BLOCKS: usize = 4;
 
 /// True if the events of a process say the same as was counted.
 fn agrees(process: &Process, replayed: &Replayed) -> bool {

@@ -12,6 +12,7 @@ extern "C" {
         arg: *mut c_void,
     ) -> c_int;
     fn _Unwind_GetIP(context: *mut c_void) -> usize;
+    fn _Unwind_Find_FDE(pc: *const c_void, bases: *mut c_void) -> *const c_void;
 }
 
 pub const MOST: usize = 4096;
@@ -79,6 +80,7 @@ pub fn agree() -> bool {
         // optimisation); the frames above must be the same.
         let own = |trace: &Trace| trace.length - common_end(ours.get(), theirs.get());
         let same = own(ours) <= 3 && own(theirs) <= 3 && own(ours) > 0;
+        let same = same || gave_up(ours.get(), theirs.get());
         CHAINS.fetch_add(1, Relaxed);
         FRAMES.fetch_add(ours.length as u64, Relaxed);
         if end == End::Lost {
@@ -89,6 +91,27 @@ pub fn agree() -> bool {
         }
         same && end == End::Outermost
     })
+}
+
+/// True if libgcc saw what we saw and stopped at a place that has no table (a linkage table: not
+/// every linker describes it), where we go on.
+fn gave_up(ours: &[usize], theirs: &[usize]) -> bool {
+    let Some((last, before)) = theirs.split_last() else { return false };
+    // All but the places in the function that called both.
+    let from = 3.min(before.len());
+    let alike = theirs.len() > from
+        && theirs.len() < ours.len()
+        && ours.windows(theirs.len() - from).take(4).any(|w| w == &theirs[from..]);
+    alike && !has_table(*last)
+}
+
+/// True if libgcc finds a table for the function that `pc` is in. `pc` may be its first byte, so
+/// the byte itself is looked for, as libgcc does in the frame of a signal.
+fn has_table(pc: usize) -> bool {
+    let mut bases = [0usize; 3];
+    // SAFETY: looks an address up, whatever it is; `bases` has room for what it writes
+    // (`struct dwarf_eh_bases`, three pointers).
+    !unsafe { _Unwind_Find_FDE(pc as *const c_void, bases.as_mut_ptr().cast()) }.is_null()
 }
 
 fn common_end(a: &[usize], b: &[usize]) -> usize {

@@ -32,6 +32,9 @@ pub enum View {
     /// Write a profile in the format of another tool
     #[command(after_help = EXPORT_EXAMPLES, version)]
     Export(ExportOptions),
+    /// Look up the names of native functions that a profile doesn't have yet
+    #[command(after_help = SYMBOLISE_EXAMPLES, version)]
+    Symbolise(SymboliseOptions),
 }
 
 const REPORT_EXAMPLES: &str = "\
@@ -104,6 +107,31 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(n) if (0.0..=1e9).contains(&n) => Ok(n),
         _ => Err("a number of seconds since the start of the run, e.g. 1.5".to_owned()),
     }
+}
+
+const SYMBOLISE_EXAMPLES: &str = "\
+A run with --native looks names up when it ends. What it did not find can be found later, or on
+another machine: libraries and their debug files are told by their build ids.
+
+Examples:
+  strandline symbolise app.strand --dir /srv/symbols
+  strandline symbolise app.strand --dir ./sysroot --dir ./debug -o named.strand";
+
+/// Options of `symbolise`.
+#[derive(Debug, Args)]
+pub struct SymboliseOptions {
+    /// The profile
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Look for libraries and debug files in DIR first, then where they were; repeatable
+    #[arg(long = "dir", value_name = "DIR")]
+    pub dirs: Vec<PathBuf>,
+    /// Write the profile to OUT instead of FILE
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Overwrite OUT if there is one
+    #[arg(long, requires = "output")]
+    pub force: bool,
 }
 
 /// Options of `flamegraph`.

@@ -3,7 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+
+use strandline_profile::events::Tags;
+use strandline_profile::{FileError, Profile};
+
+use super::Written;
+use crate::error::Error;
 
 /// See the module.
 pub struct Log {
@@ -22,8 +29,6 @@ impl Log {
     /// Appends whole blocks, or nothing.
     pub fn append(&self, blocks: &[u8]) -> io::Result<()> {
         let mut length = self.length.lock().unwrap_or_else(PoisonError::into_inner);
-        // Passing a limit on file sizes raises a signal, which kills by default.
-        let _ignored = crate::signals::Ignored::new(libc::SIGXFSZ);
         let done = self.file.write_all_at(blocks, *length);
         match done {
             Ok(()) => *length += blocks.len() as u64,
@@ -31,6 +36,23 @@ impl Log {
             Err(_) => self.file.set_len(*length)?,
         }
         done
+    }
+
+    /// Appends the profile as it is now to the file, which is at `path`; `tags`: of each process.
+    pub fn append_profile(
+        &self,
+        profile: &Profile,
+        tags: &[Tags],
+        path: &Path,
+    ) -> Result<Written, Error> {
+        let mut blocks = Vec::new();
+        strandline_profile::write_again(profile, tags, &mut blocks)
+            .and_then(|()| Ok(self.append(&blocks)?))
+            .map_err(|e| match e {
+                FileError::Io(e) => Error::Output(path.to_owned(), e),
+                e => Error::Profile(path.to_owned(), e),
+            })?;
+        Ok(Written { path: path.to_owned(), bytes: self.length() })
     }
 
     /// Bytes of the file.

@@ -8,6 +8,7 @@
 // Every test file uses its own part of this.
 #![allow(dead_code)]
 
+pub mod recorded;
 pub mod standing;
 
 use std::ffi::OsString;
@@ -65,7 +66,8 @@ fn paths() -> Vec<PathBuf> {
     found
 }
 
-fn ask(path: &Path) -> Python {
+/// The interpreter at `path`.
+pub fn interpreter(path: &Path) -> Python {
     let code = "import sys; print('%d %d %d' % (sys.version_info[0], sys.version_info[1], \
                 sys.getsizeof(b'')))";
     let mut command = Command::new(path);
@@ -88,7 +90,7 @@ fn ask(path: &Path) -> Python {
 pub fn pythons() -> &'static [Python] {
     static FOUND: OnceLock<Vec<Python>> = OnceLock::new();
     FOUND.get_or_init(|| {
-        let mut found: Vec<Python> = paths().iter().map(|path| ask(path)).collect();
+        let mut found: Vec<Python> = paths().iter().map(|path| interpreter(path)).collect();
         found.sort();
         assert!(
             !found.is_empty(),
@@ -113,17 +115,45 @@ pub fn each(check: impl Fn(&Python)) {
 
 /// As `each`, with those interpreters whose version `fits`: for what the others don't have.
 pub fn each_of(fits: impl Fn((u32, u32)) -> bool, check: impl Fn(&Python)) {
+    report(pythons().iter().filter(|p| fits(p.version)).filter_map(|p| failure(p, &check)));
+}
+
+/// As `each_of`, with one interpreter of each series: for what takes long and has nothing to do
+/// with how it was built.
+pub fn one_of_each(fits: impl Fn((u32, u32)) -> bool, check: impl Fn(&Python)) {
+    let of_series = pythons().chunk_by(|a, b| a.version == b.version).map(|all| &all[0]);
+    report(of_series.filter(|p| fits(p.version)).filter_map(|p| failure(p, &check)));
+}
+
+/// As `each_of`, several at a time: for programs that wait more than they work.
+pub fn at_once(fits: impl Fn((u32, u32)) -> bool, check: impl Fn(&Python) + Sync) {
+    const AT_ONCE: usize = 5;
+    let all: Vec<&Python> = pythons().iter().filter(|p| fits(p.version)).collect();
     let mut failures = Vec::new();
-    for python in pythons().iter().filter(|p| fits(p.version)) {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| check(python))) {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-                .unwrap_or_default();
-            failures.push(format!("--- {python}\n{text}"));
-        }
+    for some in all.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let check = &check;
+            let running: Vec<_> =
+                some.iter().map(|python| scope.spawn(move || failure(python, check))).collect();
+            failures.extend(running.into_iter().filter_map(|thread| thread.join().unwrap()));
+        });
     }
+    report(failures.into_iter());
+}
+
+/// What a check of an interpreter failed with.
+fn failure(python: &Python, check: impl Fn(&Python)) -> Option<String> {
+    let panic = catch_unwind(AssertUnwindSafe(|| check(python))).err()?;
+    let text = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
+        .unwrap_or_default();
+    Some(format!("--- {python}\n{text}"))
+}
+
+fn report(failures: impl Iterator<Item = String>) {
+    let failures: Vec<String> = failures.collect();
     assert!(failures.is_empty(), "{} interpreter(s):\n{}", failures.len(), failures.join("\n"));
 }
 
