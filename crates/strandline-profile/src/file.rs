@@ -8,7 +8,8 @@
 //! | … | blocks: kind (4), bytes in the file (4), bytes unpacked (4), CRC-32 of these and the packed bytes (4), packed bytes (zstd) |
 //!
 //! The first block is the run ([`Meta`] and doubts), then comes one block for each process
-//! (postcard of [`crate::Process`]), then an end block. A reader skips kinds that it doesn't know.
+//! (postcard of [`crate::Process`]), one with the types of objects ([`Types`]) if there are any, then an
+//! end block. A reader skips kinds that it doesn't know.
 //!
 //! A file with events ([`crate::events`]) is only ever appended to: blocks of events, and now and
 //! then again the run, its processes and an end, as they were then. The last of these that is whole
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::check::check;
 use crate::events::Tags;
-use crate::model::{Meta, Profile};
+use crate::model::{Meta, Profile, Types};
 
 /// First eight bytes of every file.
 pub const MAGIC: [u8; 8] = *b"strand\x0d\x0a";
@@ -39,6 +40,7 @@ const END: u32 = 3;
 pub(crate) const EVENTS: u32 = 4;
 /// [`Tags`] of all processes.
 const TAGS: u32 = 5;
+const TYPES: u32 = 16;
 /// Bytes of a block in front of its packed ones.
 pub(crate) const BLOCK_HEAD: usize = 16;
 
@@ -166,6 +168,9 @@ fn write_blocks(
     for process in &profile.processes {
         write_block(to, PROCESS, process)?;
     }
+    if !profile.types.is_empty() {
+        write_block(to, TYPES, &profile.types)?;
+    }
     if let Some(tags) = tags {
         write_block(to, TAGS, &tags)?;
     }
@@ -279,12 +284,17 @@ pub(crate) fn read_from(from: &mut impl Input) -> Result<(Profile, Vec<Tags>), F
         match (kind, &mut part) {
             (RUN, _) => {
                 let Some(run) = value::<Run>(&raw) else { break };
-                let profile = Profile { meta: run.meta, doubts: run.doubts, processes: Vec::new() };
+                let profile =
+                    Profile { meta: run.meta, doubts: run.doubts, ..Profile::default() };
                 part = Some((profile, Vec::new()));
             }
             (_, None) => break,
             (PROCESS, Some((profile, _))) => match value(&raw) {
                 Some(process) => profile.processes.push(process),
+                None => break,
+            },
+            (TYPES, Some((profile, _))) => match value::<Vec<Types>>(&raw) {
+                Some(types) => profile.types = types,
                 None => break,
             },
             (TAGS, Some((_, tags))) => match value(&raw) {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use strandline_capture::read;
 use strandline_profile::events::{Tags, Told};
-use strandline_profile::{Meta, Profile, State};
+use strandline_profile::{Meta, Profile, State, Types};
 
 use crate::cli::Program;
 use crate::error::Error;
@@ -84,11 +84,9 @@ pub struct Recorder {
 /// What a recorder's thread works on.
 struct Recording {
     capture: File,
-    place: Place,
+    to: Destination,
     meta: Meta,
     timelines: Timelines,
-    /// With events: the file, which is only appended to.
-    log: Option<Arc<Log>>,
     /// What processes told, by region, once that is known.
     told: Vec<(u32, Told)>,
     /// A profile was written.
@@ -133,7 +131,8 @@ impl Recorder {
         }
         let timelines = Timelines::default();
         let told = Vec::new();
-        let mut recording = Recording { capture, place, meta, timelines, log, told, written: false };
+        let to = Destination { place, log };
+        let mut recording = Recording { capture, to, meta, timelines, told, written: false };
         let told = stop.clone();
         let thread = std::thread::Builder::new()
             .name("strandline-record".to_owned())
@@ -146,7 +145,7 @@ impl Recorder {
     }
 
     /// The program has ended: writes the whole profile.
-    pub fn finish(self, ended: Ended) -> Result<Written, Error> {
+    pub fn finish(self, ended: Ended) -> Result<Recorded, Error> {
         self.stop.store(true, Relaxed);
         self.thread.thread().unpark();
         let Ok(mut recording) = self.thread.join() else { return Err(Error::RecorderDied) };
@@ -159,20 +158,56 @@ impl Recorder {
             Ended::Signal(signal) => recording.meta.signal = Some(signal),
         }
         let earlier = recording.written;
-        let (mut profile, tags) = recording.profile()?;
-        let written = recording.put(&profile, &tags).map_err(|e| match e {
+        let (profile, tags) = recording.profile()?;
+        let written = recording.to.write(&profile, &tags).map_err(|e| match e {
             Error::Output(path, e) if earlier => Error::ProfileStays(path, e),
             e => e,
         })?;
         if let Some(why) = tags.iter().find_map(|tags| tags.told.missing.as_ref()) {
             crate::error::say(&format!("{}: events are missing: {why}", written.path.display()));
         }
-        if !profile.meta.native {
-            return Ok(written);
+        Ok(Recorded { to: recording.to, profile, tags, written })
+    }
+}
+
+/// Where a profile is written.
+struct Destination {
+    place: Place,
+    /// With events: the file, which is only appended to.
+    log: Option<Arc<Log>>,
+}
+
+impl Destination {
+    /// Writes a profile: in the place of the last one or, with events, behind them.
+    fn write(&mut self, profile: &Profile, tags: &[Tags]) -> Result<Written, Error> {
+        match &self.log {
+            None => self.place.write(profile),
+            Some(log) => log.append_profile(profile, tags, self.place.path()),
         }
-        // Names may take a while; should somebody not want to wait, the profile is there.
-        name(&mut profile, &[]);
-        recording.put(&profile, &tags)
+    }
+}
+
+/// A profile that was written, and may be written again with more in it.
+pub struct Recorded {
+    to: Destination,
+    profile: Profile,
+    /// What the tags in its events stand for.
+    tags: Vec<Tags>,
+    written: Written,
+}
+
+impl Recorded {
+    /// Adds what takes a while: `types`, and the names of native functions. Should somebody not
+    /// want to wait, the profile without them is there.
+    pub fn with(mut self, types: Option<Types>) -> Result<Written, Error> {
+        if types.is_none() && !self.profile.meta.native {
+            return Ok(self.written);
+        }
+        self.profile.types.extend(types);
+        if self.profile.meta.native {
+            name(&mut self.profile, &[]);
+        }
+        self.to.write(&self.profile, &self.tags)
     }
 }
 
@@ -214,9 +249,9 @@ impl Recording {
             }
             let before = cpu_time();
             if write <= Instant::now() {
-                let length = self.log.as_ref().map_or(0, |log| log.length());
+                let length = self.to.log.as_ref().map_or(0, |log| log.length());
                 // In a file that is only appended to each of them stays.
-                if self.log.is_none() || length >= grown || latest <= Instant::now() {
+                if self.to.log.is_none() || length >= grown || latest <= Instant::now() {
                     // A full disk now may have room at the end; what is there stays.
                     let bytes = self.write().map_or(0, |written| written.bytes);
                     grown = bytes + bytes.saturating_sub(length) * BESIDE;
@@ -257,16 +292,8 @@ impl Recording {
 
     fn write(&mut self) -> Result<Written, Error> {
         let (profile, tags) = self.profile()?;
-        let written = self.put(&profile, &tags)?;
+        let written = self.to.write(&profile, &tags)?;
         self.written = true;
         Ok(written)
-    }
-
-    /// Writes a profile: in the place of the last one or, with events, behind them.
-    fn put(&mut self, profile: &Profile, tags: &[Tags]) -> Result<Written, Error> {
-        match &self.log {
-            None => self.place.write(profile),
-            Some(log) => log.append_profile(profile, tags, self.place.path()),
-        }
     }
 }

@@ -323,6 +323,10 @@ impl Recorded {
     /// counts. Without temporaries, sizes and lifetimes, resident memory and the timeline.
     pub fn part(&self, interval: Interval) -> Profile {
         let mut profile = self.profile.clone();
+        if interval != Interval::ALL {
+            // Of the end of the run, of whatever was allocated when.
+            profile.types = Vec::new();
+        }
         for (process, replayed) in profile.processes.iter_mut().zip(self.replay(interval)) {
             if let Some(why) = &replayed.missing {
                 profile.doubts.push(format!("process {}: events are missing: {why}", process.pid));
