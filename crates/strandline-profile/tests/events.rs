@@ -148,13 +148,14 @@ fn sample() -> Vec<u8> {
             encoder.births(births);
         }
         let paths = &mut profile.processes[0].paths;
-        let grows = if at < 12_000 { 5 } else { 3 };
+        let grows = if at < 12_000 { 10 } else { 6 };
         if random >> 60 < grows || alive.is_empty() {
             let (path, bytes) = ((random >> 40) as usize % PATHS, random >> 33 & 0x3f);
             let amount = Amount { bytes, blocks: 1 };
             encoder.push(word(ALLOCATED, path as u32 + 4, bytes), 0);
             alive.push((path, bytes, births));
             paths[path].allocated = paths[path].allocated.plus(amount);
+            profile.processes[0].threads[0].allocations += 1;
             live[path] = live[path].plus(amount);
         } else {
             let (path, bytes, born) = alive.swap_remove(random as usize % alive.len());
@@ -224,6 +225,7 @@ fn events_say_what_was_counted() {
         part.processes[0].paths.iter().map(|path| path.allocated.blocks).sum::<u64>()
     };
     let whole = sum(None, None);
+    assert!(replayed.peak > 10_000 && replayed.in_use < replayed.peak);
     let halves = [sum(None, Some(0.0195)), sum(Some(0.0195), None)];
     assert!(halves.iter().all(|&half| half > 1000));
     assert_eq!(halves[0] + halves[1], whole);

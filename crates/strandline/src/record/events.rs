@@ -80,20 +80,26 @@ struct Stream {
     sink: Sink,
     ended: Option<Instant>,
     lost: bool,
+    /// Looks in a row that found nothing.
+    quiet: u32,
 }
 
 /// Events that are held back: the profiler may say that one of them is its own.
 const HELD: usize = 16;
+/// After so many looks at a process that did nothing it won't any more.
+const QUIET: u32 = 128;
 
 struct Sink {
     slices: Slices,
     encoder: Encoder,
-    held: [(u64, u64); HELD],
+    /// What was told, the birth, the slice (0: nothing).
+    held: [(u64, u64, u32); HELD],
     at: usize,
     /// When the first event of the block came.
     began: Option<Instant>,
-    /// A slice that begins with the next event.
-    mark: Option<u32>,
+    /// The slice of the last event.
+    marked: u32,
+    /// The slice of what is taken now.
     slice: u32,
     /// Whole blocks, as they stand in the file.
     blocks: Vec<u8>,
@@ -124,7 +130,7 @@ impl All {
             let rings = Rings::map(&self.capture, options, region);
             let lost = rings.is_none();
             let sink = Sink::new(region);
-            self.streams.push(Stream { region, rings, sink, ended: None, lost });
+            self.streams.push(Stream { region, rings, sink, ended: None, lost, quiet: 0 });
         }
         let slice = (self.since.elapsed().as_nanos() / u128::from(SLICE_NANOS)) as u32 + 1;
         let mut taken = 0;
@@ -188,12 +194,13 @@ impl Stream {
             self.sink.slices = Slices::new(rings.clock());
         }
         rings.beat();
-        if slice != self.sink.slice {
-            self.sink.mark = Some(slice);
-            self.sink.slice = slice;
-        }
+        self.sink.slice = slice;
         let sink = &mut self.sink;
         let taken = rings.drain(&mut |word, birth| sink.take(word, birth));
+        self.quiet = if taken == 0 { self.quiet.saturating_add(1) } else { 0 };
+        if self.quiet == QUIET {
+            sink.release();
+        }
         self.lost |= state == layout::EVENTS_LOST;
         if state == layout::EVENTS_OVER {
             let ended = *self.ended.get_or_insert_with(Instant::now);
@@ -211,10 +218,10 @@ impl Sink {
         Sink {
             slices: Slices::new(0),
             encoder: Encoder::new(region),
-            held: [(0, 0); HELD],
+            held: [(0, 0, 0); HELD],
             at: 0,
             began: None,
-            mark: None,
+            marked: 0,
             slice: 0,
             blocks: Vec::new(),
             count: 0,
@@ -227,9 +234,9 @@ impl Sink {
         if told & layout::EVENT_KIND == EVENT_DISOWNED {
             return self.disown(told);
         }
-        let before = std::mem::replace(&mut self.held[self.at % HELD], (told, birth));
+        let before = std::mem::replace(&mut self.held[self.at % HELD], (told, birth, self.slice));
         self.at += 1;
-        if before.0 != 0 {
+        if before.2 != 0 {
             self.push(before);
         }
     }
@@ -254,18 +261,21 @@ impl Sink {
         for _ in 0..HELD {
             let before = std::mem::take(&mut self.held[self.at % HELD]);
             self.at += 1;
-            if before.0 != 0 {
+            if before.2 != 0 {
                 self.push(before);
             }
         }
     }
 
     #[inline(always)]
-    fn push(&mut self, (told, birth): (u64, u64)) {
-        if let Some(slice) = self.mark.take() {
+    fn push(&mut self, (told, birth, slice): (u64, u64, u32)) {
+        if slice != self.marked {
+            self.marked = slice;
             self.slices.now(slice);
             self.encoder.mark(slice);
-            self.began.get_or_insert_with(Instant::now);
+        }
+        if self.encoder.count() == 0 {
+            self.began = Some(Instant::now());
         }
         if told & layout::EVENT_KIND == EVENT_ALLOCATED {
             if let Some(slice) = self.slices.allocated(told >> 22) {
