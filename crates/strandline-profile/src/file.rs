@@ -284,8 +284,7 @@ pub(crate) fn read_from(from: &mut impl Input) -> Result<(Profile, Vec<Tags>), F
         match (kind, &mut part) {
             (RUN, _) => {
                 let Some(run) = value::<Run>(&raw) else { break };
-                let profile =
-                    Profile { meta: run.meta, doubts: run.doubts, ..Profile::default() };
+                let profile = Profile { meta: run.meta, doubts: run.doubts, ..Profile::default() };
                 part = Some((profile, Vec::new()));
             }
             (_, None) => break,

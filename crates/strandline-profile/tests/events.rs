@@ -135,8 +135,11 @@ fn sample() -> Vec<u8> {
     write(&profile, &mut bytes).unwrap();
     profile.processes = vec![builder.finish()];
     let map: Vec<u32> = [u32::MAX; 4].into_iter().chain(0..PATHS as u32).collect();
-    let mut tags =
-        vec![Tags { region: REGION, paths: map, told: strandline_profile::events::Told::default() }];
+    let mut tags = vec![Tags {
+        region: REGION,
+        paths: map,
+        told: strandline_profile::events::Told::default(),
+    }];
     let mut encoder = Encoder::new(REGION);
     let (mut random, mut alive, mut births) = (1u64, Vec::new(), 0);
     let mut live = [Amount::default(); PATHS];

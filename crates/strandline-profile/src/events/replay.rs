@@ -308,8 +308,7 @@ impl Recorded {
             };
             let Some((own, others)) = counts.split_first_mut() else { return };
             let others = others.iter_mut().take(blocks.len().saturating_sub(1));
-            let threads: Vec<_> =
-                others.map(|count| scope.spawn(move || work(count))).collect();
+            let threads: Vec<_> = others.map(|count| scope.spawn(move || work(count))).collect();
             put(work(own));
             for thread in threads {
                 // What a thread that died had is damaged.
