@@ -44,7 +44,7 @@ fn put(kind: u32, raw: &[u8], bytes: &mut Vec<u8>) {
 fn file(data: &[u8]) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(VERSION.to_le_bytes());
-    let [how, mut rest @ ..] = data else { return bytes };
+    let Some((how, mut rest)) = data.split_first() else { return bytes };
     if how & 1 != 0 {
         bytes.extend(rest);
         return bytes;
@@ -60,7 +60,8 @@ fn file(data: &[u8]) -> Vec<u8> {
         match raw.split_first_chunk::<HEAD_BYTES>() {
             Some((head, raw)) if kind == EVENTS => {
                 let packed = zstd::bulk::compress(raw, 1).unwrap();
-                put_block(&(BlockHead::from_bytes(head), packed, raw.len()), &mut bytes).unwrap();
+                let block = (BlockHead::from_bytes(head), packed, raw.len());
+                put_block(&block, &mut bytes).unwrap();
             }
             _ => put(kind, raw, &mut bytes),
         }
