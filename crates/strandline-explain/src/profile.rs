@@ -227,8 +227,9 @@ fn remedies(process: &Process) -> Vec<Remedy> {
     let remedy = |name, most: Option<u64>, text: &str| Remedy {
         name,
         // Where nothing is kept nothing can come.
-        predicted_bytes: most.filter(|&most| most == 0),
-        at_most_bytes: most.filter(|&most| most > 0),
+        predicted_bytes: most.filter(|&most| most == 0).map(|_| 0),
+        at_least_bytes: None,
+        at_most_bytes: most.filter(|&most| most > 0).map(|most| most as i64),
         is_estimate: true,
         text: text.to_owned(),
     };
