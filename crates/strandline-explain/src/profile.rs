@@ -313,7 +313,7 @@ mod tests {
             most,
             [
                 ("malloc-trim", Some(0), None),
-                ("pool-trim", None, Some(45 * MIB)),
+                ("pool-trim", None, Some(45 << 20)),
                 ("collect", None, None)
             ]
         );

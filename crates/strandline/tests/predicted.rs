@@ -222,7 +222,6 @@ fn cases_as_measured() {
             let pinned = case("03_pymalloc_pinned_arenas.py");
             let blocks = case("05_freed_blocks_below_mmap_threshold.py");
             if python.version != (2, 7) {
-                blocks.tells("mmap-threshold");
                 pinned.tells("pythonmalloc-trim");
                 blocks.tells("pythonmalloc-trim");
             }
