@@ -221,7 +221,8 @@ fn cases_as_measured() {
             };
             let pinned = case("03_pymalloc_pinned_arenas.py");
             let blocks = case("05_freed_blocks_below_mmap_threshold.py");
-            if python.version != (2, 7) {
+            // Pools of 4 KiB are so small that many are free: only a run can tell.
+            if python.version >= (3, 10) {
                 pinned.tells("pythonmalloc-trim");
                 blocks.tells("pythonmalloc-trim");
             }
