@@ -56,6 +56,21 @@ struct LinkMap {
     dynamic: *const Dynamic,
 }
 
+/// Where this library is loaded, and its dynamic section; null if the dynamic linker doesn't say.
+pub fn own_library() -> (usize, *const Dynamic) {
+    let mut info = core::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    let mut map: *const LinkMap = null_mut();
+    let here = own_library as *const c_void;
+    // SAFETY: dladdr1(3) fills both in; a link_map lives as long as its library.
+    unsafe {
+        let to = &mut map as *mut _ as *mut *const c_void;
+        if dladdr1(here, info.as_mut_ptr(), to, RTLD_DL_LINKMAP) == 0 || map.is_null() {
+            return (0, core::ptr::null());
+        }
+        ((*map).base, (*map).dynamic)
+    }
+}
+
 /// Finds libc's two functions: beside `dladdr1`, which nothing takes the place of.
 #[cold]
 #[inline(never)]
