@@ -92,4 +92,4 @@ def stranded():
     # The agent, if it came later, doesn't know the blocks from before: a census does.
     answer = _binary.look_at_us("census", None, "--json", "--paths", "0")
     classes = json.loads(answer.decode("utf-8"))["classes"]
-    return sum(c["bytes"] for c in classes if c["class"] in _STRANDED)
+    return sum(c["bytes"] for c in classes if c["name"] in _STRANDED)

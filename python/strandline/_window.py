@@ -28,7 +28,8 @@ class Window(object):
 
     def close(self):
         """The end: the figures stay what they are now."""
-        self._end = (self.peak, self.in_use)
+        in_use = self.in_use
+        self._end = (self.peak, in_use)
 
     @property
     def peak(self):

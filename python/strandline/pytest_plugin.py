@@ -78,8 +78,10 @@ class Plugin(object):
         if not limits and not self.all:
             yield
             return
-        measured = Measured(self.all or "limit_stranded" in limits)
+        measured = self.measure(pyfuncitem, self.all or "limit_stranded" in limits, bool(limits))
         outcome = yield
+        if measured is None:
+            return
         figures = measured.end()
         broken = [
             "%s: %s, the limit is %s" % (words, show_size(figures[key]), show_size(limits[name]))
@@ -95,6 +97,18 @@ class Plugin(object):
         if broken and getattr(outcome, "excinfo", None) is None:
             outcome.force_result(None)
             _fail(outcome, "\n".join(broken))
+
+    def measure(self, item, stranded, wanted):
+        from ._binary import Error
+
+        try:
+            return Measured(stranded)
+        except Error as e:
+            # A limit that can't be checked is a failure; a figure that can't be had is none.
+            if wanted:
+                raise
+            item.warn(pytest.PytestWarning("strandline does not measure: %s" % e))
+            return None
 
     def pytest_runtest_logreport(self, report):
         # Under xdist the controller gets the reports of all workers, figures included.
@@ -163,7 +177,7 @@ class Measured(object):
         """Bytes: peak, in_use (at the test's end), leaked (after a collection), stranded or None."""
         import gc
 
-        peak, in_use = self.window.peak, self.window.in_use
+        in_use, peak = self.window.in_use, self.window.peak
         gc.collect()
         leaked = self.window.in_use
         figures = {"peak": peak, "in_use": max(in_use, 0), "leaked": max(leaked, 0), "stranded": None}

@@ -160,8 +160,8 @@ class Windows(unittest.TestCase):
         self.assertEqual(before is None, first)
         self.assertEqual(origin, since)
         # The window's own objects, and the int that says what is in use, are some hundred bytes.
-        self.assertAlmostEqual(in_use, size, delta=2000)
-        self.assertAlmostEqual(peak, size + (50 << 20), delta=2000)
+        self.assertAlmostEqual(in_use, size, delta=4000)
+        self.assertAlmostEqual(peak, size + (50 << 20), delta=4000)
         self.assertLess(freed, -11 * 1000 * 1000)
 
     def test_bytes_are_exact_where_the_agent_is_loaded(self):
@@ -182,8 +182,8 @@ class Windows(unittest.TestCase):
             print(json.dumps([window.in_use, window.peak]))
             """,
         )
-        self.assertLess(abs(seen[0]), 2000)
-        self.assertLess(seen[1], 2000)
+        self.assertLess(abs(seen[0]), 4000)
+        self.assertLess(seen[1], 4000)
 
     def test_libraries_that_come_later_are_seen(self):
         seen = answer(
