@@ -496,7 +496,6 @@ pub fn arena_added(base: usize, bytes: usize) {
 /// pymalloc is about to unmap an arena.
 pub fn arena_removed(base: usize, bytes: usize) {
     if !remove_arena(base) {
-        crate::attach::arena_gone(base);
         return;
     }
     let shift = POOL_SHIFT.load(Relaxed);
@@ -528,12 +527,6 @@ pub fn any_arena() -> bool {
 pub fn is_arena(base: usize, bytes: usize) -> bool {
     let Some(_guard) = lock::lock() else { return false };
     ARENAS.get(base as u64 >> 12) == Some((bytes >> 12) as u32)
-}
-
-/// True if pymalloc has an arena at `base` that we know of.
-pub fn knows(base: usize) -> bool {
-    let Some(_guard) = lock::lock() else { return true };
-    ARENAS.get(base as u64 >> 12).is_some()
 }
 
 /// All pages but the first of the free pool at `pool` were given back to the kernel: what is

@@ -322,6 +322,9 @@ unsafe extern "C" fn arena_free(_ctx: *mut c_void, p: *mut c_void, bytes: usize)
         unsafe { f(b.ctx, p, bytes) };
     } else {
         crate::rss::before_release();
+        if !pools::is_arena(p as usize, bytes) {
+            crate::attach::arena_gone(p as usize);
+        }
         pools::arena_removed(p as usize, bytes);
         let _inside = Flagged::new(IN_ARENA);
         // SAFETY: the wrapped arena allocator's own function.
