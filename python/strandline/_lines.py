@@ -7,7 +7,9 @@ from . import _agent, _binary
 from ._binary import Error
 
 _told = False
+# Process id of the process whose functions were decorated, and of the one that reports at its end.
 _process = None
+_reports = None
 
 
 def profile(func=None, *args, **kwargs):
@@ -17,21 +19,31 @@ def profile(func=None, *args, **kwargs):
     `strandline run` the report has the table; elsewhere it goes to stderr when the process ends, and
     `tables()` has it at any time.
     """
+    global _reports
     if func is None:
         return profile
-    decorate = _decorator()
-    return func if decorate is None else decorate(func)
+    decorated = decorate(func)
+    if _process is not None and _reports is None:
+        import atexit
+
+        _reports = _process
+        atexit.register(_at_exit)
+    return decorated
+
+
+def decorate(func):
+    """`profile`, of which nothing is said at the end."""
+    decorator = _decorator()
+    return func if decorator is None else decorator(func)
 
 
 def _decorator():
     global _told, _process
     try:
-        decorate = _agent.profile()
+        decorator, reason = _agent.profile(), "its line events don't work in this interpreter"
     except Error as e:
-        decorate, reason = None, e
-    else:
-        reason = "its line events don't work in this interpreter"
-    if decorate is None:
+        decorator, reason = None, e
+    if decorator is None:
         if not _told:
             import warnings
 
@@ -39,18 +51,15 @@ def _decorator():
             warnings.warn("strandline shows no lines: %s" % reason, RuntimeWarning, stacklevel=4)
         return None
     if _process is None and _agent.preloaded() is None:
-        import atexit
-
         _process = os.getpid()
-        atexit.register(_at_exit)
-    return decorate
+    return decorator
 
 
 def _at_exit():
     import sys
 
     # A forked child has its parent's handlers.
-    if os.getpid() == _process and sys.stderr is not None:
+    if os.getpid() == _reports and sys.stderr is not None:
         try:
             sys.stderr.write(tables(text=True))
         except Exception as e:

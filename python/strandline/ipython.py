@@ -103,7 +103,7 @@ class StrandlineMagics(Magics):
             raise UsageError("%mprun: name the functions to show with -f")
         before = _counts(_lines.tables()) if _lines._process is not None else {}
         for function in marked:
-            _lines.profile(function)
+            _lines.decorate(function)
         stopped = ""
         try:
             exec(self._compiled(code if cell is None else cell), namespace)
@@ -114,7 +114,8 @@ class StrandlineMagics(Magics):
         wanted = set(_code(f).co_name for f in marked if _code(f) is not None)
         new = [_since(t, before) for t in _lines.tables() if t["name"].rpartition(".")[2] in wanted]
         text = stopped + "".join(_render(t) for t in new if t["calls"])
-        _page(text)
+        # A pager's text would not stay in a notebook.
+        print(text, end="")
         for name in options.get("T", []):
             with open(name.strip("\"'"), "w") as f:
                 f.write(text)
@@ -231,8 +232,3 @@ def _render(table):
 
 def _mib(count):
     return "-" if count is None else "%.3f MiB" % (count / MIB)
-
-
-def _page(text):
-    # Notebooks show a pager's text in a pane of their own, and nbclient keeps none of it.
-    print(text, end="")
