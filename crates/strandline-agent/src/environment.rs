@@ -80,9 +80,9 @@ pub unsafe fn take_names(envp: *mut *mut c_char) -> bool {
             if text.starts_with(CAPTURE) {
                 found += keep(text, capture_text()) as u32;
                 drop = true;
-            } else if text.starts_with(PRELOAD) && text.ends_with_agent() {
-                found += keep(text, preload_text()) as u32;
-                drop = restore_preload(*from);
+            } else if let Some(place) = agent_in(text) {
+                found += keep_preload(text, place) as u32;
+                drop = cut(*from, place);
             }
             if !drop {
                 *to = *from;
@@ -95,29 +95,60 @@ pub unsafe fn take_names(envp: *mut *mut c_char) -> bool {
     found == 2
 }
 
-trait AgentText {
-    fn ends_with_agent(&self) -> bool;
-}
-
-impl AgentText for [u8] {
-    /// `LD_PRELOAD=/proc/...`: the strandline process puts the agent first.
-    fn ends_with_agent(&self) -> bool {
-        self[PRELOAD.len().min(self.len())..].starts_with(b"/proc/")
+/// Where in `LD_PRELOAD=...` the agent's name stands: `/proc/PID/fd/N`. The strandline process
+/// puts it first; what is run in between (fakeroot, valgrind) may have put others before it.
+fn agent_in(text: &[u8]) -> Option<(usize, usize)> {
+    let list = text.strip_prefix(PRELOAD)?;
+    let mut start = PRELOAD.len();
+    for name in list.split(|b| matches!(b, b':' | b' ')) {
+        let end = start + name.len();
+        if name.starts_with(b"/proc/") && name.windows(4).any(|part| part == b"/fd/") {
+            return Some((start, end));
+        }
+        start = end + 1;
     }
+    None
 }
 
-/// Cuts the agent out of `LD_PRELOAD=agent:rest`; true if nothing is left of it.
+/// Keeps `LD_PRELOAD=agent:others` of a list that has the agent at `place`.
+fn keep_preload(text: &[u8], (start, end): (usize, usize)) -> bool {
+    let part = |range: core::ops::Range<usize>| text.get(range).unwrap_or(&[]);
+    let before = part(PRELOAD.len()..start);
+    let after = part((end + 1).min(text.len())..text.len());
+    let between: &[u8] = if before.is_empty() && after.is_empty() { b"" } else { b":" };
+    let parts = [PRELOAD, part(start..end), between, before, after];
+    if parts.iter().map(|p| p.len()).sum::<usize>() >= TEXT {
+        return false;
+    }
+    let mut at = preload_text() as *mut u8;
+    for part in parts {
+        // SAFETY: the buffer has TEXT bytes, more than all parts together; called in the
+        // constructor.
+        unsafe {
+            core::ptr::copy_nonoverlapping(part.as_ptr(), at, part.len());
+            at = at.add(part.len());
+        }
+    }
+    true
+}
+
+/// Cuts the agent, which stands at `place`, and one separator out of `LD_PRELOAD=...`; true if
+/// nothing is left of it.
 ///
 /// # Safety
-/// `text` is a writable C string that starts with PRELOAD.
-unsafe fn restore_preload(text: *mut c_char) -> bool {
+/// `text` is a writable C string that has the agent there.
+unsafe fn cut(text: *mut c_char, (start, end): (usize, usize)) -> bool {
     // SAFETY: the caller's promise; the copy moves bytes to the left within the string, its NUL
     // included.
     unsafe {
-        let all = bytes(text);
-        let Some(colon) = all.iter().position(|b| *b == b':') else { return true };
-        let rest = all.len() - colon;
-        core::ptr::copy(text.add(colon + 1), text.add(PRELOAD.len()), rest);
+        let length = bytes(text).len();
+        let (start, end) = match end < length {
+            true => (start, end + 1),
+            // The last name goes with the separator before it.
+            false if start > PRELOAD.len() => (start - 1, end),
+            false => return true,
+        };
+        core::ptr::copy(text.add(end), text.add(start), length + 1 - end);
     }
     false
 }
@@ -254,5 +285,54 @@ pub unsafe fn with_environ<R>(call: impl FnOnce() -> R) -> R {
             }
             result
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is left of a variable, and what is kept.
+    fn taken(text: &str) -> Option<(Option<String>, String)> {
+        let place = agent_in(text.as_bytes())?;
+        assert!(keep_preload(text.as_bytes(), place));
+        let mut own = std::ffi::CString::new(text).unwrap().into_bytes_with_nul();
+        // SAFETY: a writable C string, and where the agent stands in it.
+        let nothing = unsafe { cut(own.as_mut_ptr().cast(), place) };
+        // SAFETY: two C strings.
+        let (left, kept) = unsafe { (bytes(own.as_ptr().cast()), bytes(preload_text())) };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let kept = text(kept);
+        // SAFETY: the buffer that was just read, as it was before.
+        unsafe { core::ptr::write_bytes(preload_text() as *mut u8, 0, TEXT) };
+        Some(((!nothing).then(|| text(left)), kept))
+    }
+
+    #[test]
+    fn the_agent_is_taken_out_of_what_is_preloaded() {
+        let agent = "/proc/12/fd/4";
+        for (text, left, kept) in [
+            (format!("LD_PRELOAD={agent}"), None, format!("LD_PRELOAD={agent}")),
+            (
+                format!("LD_PRELOAD={agent}:a.so:b.so"),
+                Some("LD_PRELOAD=a.so:b.so"),
+                format!("LD_PRELOAD={agent}:a.so:b.so"),
+            ),
+            (
+                format!("LD_PRELOAD=a.so:{agent}"),
+                Some("LD_PRELOAD=a.so"),
+                format!("LD_PRELOAD={agent}:a.so:"),
+            ),
+            (
+                format!("LD_PRELOAD=a.so {agent}:b.so"),
+                Some("LD_PRELOAD=a.so b.so"),
+                format!("LD_PRELOAD={agent}:a.so b.so"),
+            ),
+        ] {
+            assert_eq!(taken(&text), Some((left.map(str::to_owned), kept)), "{text}");
+        }
+        for text in ["LD_PRELOAD=", "LD_PRELOAD=a.so:/proc/x", "PATH=/proc/1/fd/4"] {
+            assert_eq!(taken(text), None);
+        }
     }
 }

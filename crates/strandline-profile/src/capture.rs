@@ -21,8 +21,8 @@ pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
             native: regions.options & layout::OPTION_NATIVE != 0,
             ..Meta::default()
         },
-        processes: Vec::new(),
         doubts: regions.doubts.sentences(),
+        ..Profile::default()
     };
     if regions.unrecorded > 0 {
         profile.doubts.push(format!("{} processes found no room", regions.unrecorded));

@@ -8,7 +8,8 @@
 //! | … | blocks: kind (4), bytes in the file (4), bytes unpacked (4), CRC-32 of these and the packed bytes (4), packed bytes (zstd) |
 //!
 //! The first block is the run ([`Meta`] and doubts), then comes one block for each process
-//! (postcard of [`Process`]), then an end block. A reader skips kinds that it doesn't know.
+//! (postcard of [`Process`]), one with the types of objects ([`Types`]) if there are any, then an
+//! end block. A reader skips kinds that it doesn't know.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -17,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::check::check;
-use crate::model::{Meta, Process, Profile};
+use crate::model::{Meta, Process, Profile, Types};
 
 /// First eight bytes of every file.
 pub const MAGIC: [u8; 8] = *b"strand\x0d\x0a";
@@ -30,6 +31,7 @@ const LEVEL: i32 = 3;
 const RUN: u32 = 1;
 const PROCESS: u32 = 2;
 const END: u32 = 3;
+const TYPES: u32 = 16;
 
 #[derive(Serialize, Deserialize)]
 struct Run {
@@ -126,6 +128,9 @@ pub fn write(profile: &Profile, to: &mut dyn Write) -> Result<(), FileError> {
     for process in &profile.processes {
         write_block(to, PROCESS, process)?;
     }
+    if !profile.types.is_empty() {
+        write_block(to, TYPES, &profile.types)?;
+    }
     write_block(to, END, &())
 }
 
@@ -198,12 +203,16 @@ pub fn read(from: &mut dyn Read) -> Result<Profile, FileError> {
     let Some(run) = first.and_then(|(_, raw)| value::<Run>(&raw)) else {
         return Err(FileError::Nothing);
     };
-    let mut profile = Profile { meta: run.meta, doubts: run.doubts, processes: Vec::new() };
+    let mut profile = Profile { meta: run.meta, doubts: run.doubts, ..Profile::default() };
     let mut whole = false;
     while let Some((kind, raw)) = block(from)? {
         match kind {
             PROCESS => match value::<Process>(&raw) {
                 Some(process) => profile.processes.push(process),
+                None => break,
+            },
+            TYPES => match value::<Vec<Types>>(&raw) {
+                Some(types) => profile.types = types,
                 None => break,
             },
             END => {

@@ -17,6 +17,8 @@ pub struct Profile {
     pub meta: Meta,
     /// The processes of the run, in the order in which they started.
     pub processes: Vec<Process>,
+    /// What objects a process had in use, by their types, if that was asked for.
+    pub types: Vec<Types>,
     /// What could not be understood or is missing, one sentence each, for people.
     pub doubts: Vec<String>,
 }
@@ -95,6 +97,24 @@ impl Process {
         }
         0
     }
+}
+
+/// The objects that a process had in use when its program had ended, by a census.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Types {
+    /// The process.
+    pub pid: u32,
+    /// Its types, those with most bytes first.
+    pub rows: Vec<TypeRow>,
+}
+
+/// Objects of one type.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TypeRow {
+    /// Its name.
+    pub name: String,
+    /// Objects, and bytes of them and of their buffers, as allocated.
+    pub in_use: Amount,
 }
 
 /// How a process ended, as far as is known.

@@ -34,6 +34,8 @@ fn sample() -> Profile {
     let mut profile = Profile::default();
     profile.meta.command = vec!["python".into(), "app.py".into()];
     profile.processes = vec![builder.finish()];
+    let in_use = Amount { bytes: 64, blocks: 2 };
+    profile.types = vec![Types { pid: 42, rows: vec![TypeRow { name: "dict".into(), in_use }] }];
     profile
 }
 

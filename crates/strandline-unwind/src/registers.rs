@@ -68,17 +68,25 @@ impl Registers {
     }
 
     /// Goes to the caller by all rules of `row`. `read` gives the word at an address of the
-    /// stack.
+    /// stack. `interrupted`: the frame called nobody. It may have taken its return address off
+    /// the stack already (the end of libgcc's `_Unwind_RaiseException` does); all others' callers
+    /// are above them.
     pub(crate) fn step(
         &self,
         row: &Row<'_>,
+        interrupted: bool,
         read: &dyn Fn(usize) -> Option<usize>,
     ) -> Step<Registers> {
         if row.rule(RETURN) == Rule::Undefined {
             return Step::Outermost;
         }
         match self.apply(row, read) {
-            Some(caller) if caller.get(RSP) > self.get(RSP) => Step::Caller(caller, row.signal),
+            Some(caller)
+                if caller.get(RSP) > self.get(RSP)
+                    || (interrupted && caller.get(RSP) == self.get(RSP)) =>
+            {
+                Step::Caller(caller, row.signal)
+            }
             _ => Step::Lost,
         }
     }
@@ -154,12 +162,19 @@ mod tests {
         row.rules[14] = Rule::Expression(&[0x23, 0x10]);
         row.rules[15] = Rule::ValueExpression(&[0x73, 1]);
         let read = |a: usize| (a < 0x4000).then_some(a + 1);
-        let Step::Caller(caller, true) = r.step(&row, &read) else { panic!("no caller") };
+        let Step::Caller(caller, true) = r.step(&row, false, &read) else { panic!("no caller") };
         assert_eq!(caller.few(), Few { pc: 0x1819, sp: 0x1820, fp: 0 });
         assert_eq!(&caller.values[12..16], &[77, 0x1828, 0x1831, 0x1801]);
         row.cfa = Cfa::Register(3, -0x1000);
-        assert_eq!(r.step(&row, &read), Step::Lost);
+        assert_eq!(r.step(&row, false, &read), Step::Lost);
+        // Before a jump back, with the return address in a register.
+        row.cfa = Cfa::Register(RSP, 0);
+        row.rules[RETURN] = Rule::Register(10);
+        row.signal = false;
+        assert_eq!(r.step(&row, false, &read), Step::Lost);
+        let Step::Caller(caller, false) = r.step(&row, true, &read) else { panic!("no caller") };
+        assert_eq!(caller.few(), Few { pc: 77, sp: 0x1000, fp: 0 });
         row.cfa = Cfa::Register(40, 0);
-        assert_eq!(r.step(&row, &read), Step::Lost);
+        assert_eq!(r.step(&row, false, &read), Step::Lost);
     }
 }

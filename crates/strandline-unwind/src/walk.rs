@@ -186,7 +186,7 @@ fn with_all(
     let read = |address| stack.word(address);
     for _ in 0..steps {
         let frame = Frame { pc: at.get(RETURN), interrupted, sp: at.few().sp };
-        let step = with_row(frame, |row| at.step(row, &read)).unwrap_or_else(|| {
+        let step = with_row(frame, |row| at.step(row, interrupted, &read)).unwrap_or_else(|| {
             match by_frame_pointer(at.few(), stack) {
                 Step::Caller(few, interrupted) => Step::Caller(at.with(few), interrupted),
                 Step::Outermost => Step::Outermost,

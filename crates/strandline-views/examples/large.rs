@@ -81,11 +81,12 @@ fn main() {
     }
     time("stats", &mut || text::stats(&Stats::new(&merged, 10), &look).len());
     time("table", &mut || {
-        let table = Table::new(&merged, Weight::Peak, By::Function, Sort::Total, 20, None);
+        let table = Table::new(&merged, Weight::Peak, By::Function, Sort::Total, 20, None).unwrap();
         text::table(&table, &look).len()
     });
     time("table of all", &mut || {
-        let table = Table::new(&merged, Weight::Peak, By::Path, Sort::Own, usize::MAX, None);
+        let table =
+            Table::new(&merged, Weight::Peak, By::Path, Sort::Own, usize::MAX, None).unwrap();
         text::table_csv(&table).len()
     });
     time("diff", &mut || {

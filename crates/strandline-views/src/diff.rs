@@ -3,12 +3,14 @@
 use serde::Serialize;
 use strandline_profile::{Amount, Weight};
 
+use crate::error::ViewError;
 use crate::group::{By, Groups};
 use crate::merge::Merged;
 use crate::place::Key;
 use crate::run::{ProcessRow, RunRow};
 use crate::sums::{largest, own, sum};
 use crate::table::own_by_group;
+use crate::types::TypeSums;
 
 /// What became of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -98,7 +100,7 @@ impl<'m> Diff<'m> {
     pub fn new(merged: &'m Merged<'m>, weight: Weight, by: By, top: usize) -> Diff<'m> {
         let groups = match by {
             By::Line | By::Function | By::File => Some(Groups::new(merged, by)),
-            By::Path | By::Thread | By::Domain => None,
+            By::Path | By::Thread | By::Domain | By::Type => None,
         };
         let side = |side: usize| {
             let own = own(merged, weight, |entry| entry.side == side);
@@ -107,7 +109,31 @@ impl<'m> Diff<'m> {
                 None => own,
             }
         };
-        let (before, after) = (side(0), side(1));
+        let key = |i: u32| match &groups {
+            Some(groups) => groups.key(merged, i),
+            None => Key::Path(merged.call_path(i)),
+        };
+        let by = if groups.is_some() { by } else { By::Path };
+        Diff::of(merged, (weight, by), (side(0), side(1)), top, key)
+    }
+
+    /// From the first to the second by types of objects: what was in use when the programs had
+    /// ended.
+    pub fn by_type(merged: &'m Merged<'m>, top: usize) -> Result<Diff<'m>, ViewError> {
+        let types = TypeSums::of(merged)?;
+        let key = |i: u32| Key::Type(types.names.get(i as usize).copied().unwrap_or_default());
+        let side = |side: usize| types.sums.get(side).cloned().unwrap_or_default();
+        Ok(Diff::of(merged, (Weight::InUse, By::Type), (side(0), side(1)), top, key))
+    }
+
+    /// `before` and `after`: the two figures of each row, as many of one as of the other.
+    fn of(
+        merged: &Merged<'m>,
+        (weight, by): (Weight, By),
+        (before, after): (Vec<Amount>, Vec<Amount>),
+        top: usize,
+        key: impl Fn(u32) -> Key<'m>,
+    ) -> Diff<'m> {
         let at = |i: u32| {
             let of = |table: &[Amount]| table.get(i as usize).copied().unwrap_or_default();
             (of(&before), of(&after))
@@ -136,10 +162,7 @@ impl<'m> Diff<'m> {
         let row = |i: u32| {
             let (before, after) = at(i);
             Change {
-                key: match &groups {
-                    Some(groups) => groups.key(merged, i),
-                    None => Key::Path(merged.call_path(i)),
-                },
+                key: key(i),
                 status: status(before, after),
                 change_bytes: difference(before.bytes, after.bytes),
                 change_blocks: difference(before.blocks, after.blocks),
@@ -156,7 +179,7 @@ impl<'m> Diff<'m> {
                 .map(|side| ProcessRow::all(merged, side))
                 .collect(),
             weight: weight.name(),
-            by: if groups.is_some() { by.name() } else { By::Path.name() },
+            by: by.name(),
             before,
             after,
             change_bytes: difference(before.bytes, after.bytes),
@@ -164,7 +187,7 @@ impl<'m> Diff<'m> {
             counts,
             rows,
             figure: weight,
-            group: if groups.is_some() { by } else { By::Path },
+            group: by,
         }
     }
 }

@@ -19,6 +19,15 @@ pub enum ViewError {
         /// Those that there are, as text.
         known: String,
     },
+    /// The profile says nothing of types.
+    #[error(
+        "{run} says nothing of types: they are looked up at the end of a run with \
+         strandline run --stacks --types"
+    )]
+    NoTypes {
+        /// Which profile: its command.
+        run: String,
+    },
     /// No file's name ends like this.
     #[error("nothing was allocated in a file {name:?}; the files with the most are {known}")]
     NoFile {

@@ -22,11 +22,14 @@ pub enum By {
     Thread,
     /// Allocators.
     Domain,
+    /// Types of objects: of what was in use at the end only, and if the run looked them up.
+    Type,
 }
 
 impl By {
     /// All of them.
-    pub const ALL: [By; 6] = [By::Path, By::Line, By::Function, By::File, By::Thread, By::Domain];
+    pub const ALL: [By; 7] =
+        [By::Path, By::Line, By::Function, By::File, By::Thread, By::Domain, By::Type];
 
     /// A word for options and JSON.
     pub fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl By {
             By::File => "file",
             By::Thread => "thread",
             By::Domain => "domain",
+            By::Type => "type",
         }
     }
 
@@ -54,6 +58,7 @@ impl By {
             By::File => "files",
             By::Thread => "threads",
             By::Domain => "allocators",
+            By::Type => "types",
         }
     }
 }
@@ -75,7 +80,7 @@ impl Groups {
             By::Line => grouped(merged, by, line_key),
             By::Function => grouped(merged, by, |p| Place { line: 0, ..*p }),
             By::File => grouped(merged, by, |p| p.file),
-            By::Path | By::Thread | By::Domain => grouped(merged, by, |_| ()),
+            By::Path | By::Thread | By::Domain | By::Type => grouped(merged, by, |_| ()),
         }
     }
 

@@ -27,6 +27,7 @@ mod sums;
 mod table;
 pub mod text;
 mod tree;
+mod types;
 
 pub use diff::{Change, Diff, Status};
 pub use error::ViewError;

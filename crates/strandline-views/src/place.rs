@@ -118,6 +118,8 @@ pub enum Key<'m> {
     },
     /// An allocator.
     Domain(Domain),
+    /// A type of objects, by its name.
+    Type(&'m str),
 }
 
 impl Serialize for Key<'_> {
@@ -145,6 +147,11 @@ impl Serialize for Key<'_> {
             Key::Domain(domain) => {
                 let mut fields = to.serialize_struct("Key", 1)?;
                 fields.serialize_field("domain", domain_name(*domain))?;
+                fields.end()
+            }
+            Key::Type(name) => {
+                let mut fields = to.serialize_struct("Key", 1)?;
+                fields.serialize_field("type", name)?;
                 fields.end()
             }
         }

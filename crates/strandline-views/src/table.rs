@@ -4,11 +4,13 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 use strandline_profile::{Amount, Domain, Weight};
 
+use crate::error::ViewError;
 use crate::group::{By, Groups};
 use crate::merge::{is_thread, Entry, Merged};
 use crate::place::{Key, DOMAINS};
 use crate::run::{first_run, RunRow};
 use crate::sums::{add, largest, own, share, sum, total, with_callees, Children};
+use crate::types::TypeSums;
 
 /// What the rows of a table are sorted by, the largest first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -89,7 +91,9 @@ struct Sums {
 }
 
 impl<'m> Table<'m> {
-    /// The `top` first rows of a figure. `thread`: of one thread, by name or id, only.
+    /// The `top` first rows of a figure. `thread`: of one thread, by name or id, only. Of types
+    /// it is what was in use at the end, whatever the figure and the thread; an error if the
+    /// profile says nothing of types.
     pub fn new(
         merged: &'m Merged<'m>,
         weight: Weight,
@@ -97,7 +101,8 @@ impl<'m> Table<'m> {
         sort: Sort,
         top: usize,
         thread: Option<&str>,
-    ) -> Table<'m> {
+    ) -> Result<Table<'m>, ViewError> {
+        let weight = if by == By::Type { Weight::InUse } else { weight };
         let keep = |e: &Entry| thread.is_none_or(|n| e.thread.is_some_and(|t| is_thread(t, n)));
         let (sums, keys): (Sums, Box<dyn Fn(u32) -> Key<'m> + 'm>) = match by {
             By::Path => {
@@ -118,6 +123,13 @@ impl<'m> Table<'m> {
                 (sums, Box::new(move |group| groups.key(merged, group)))
             }
             By::Thread => by_thread(merged, weight, keep),
+            By::Type => {
+                let types = TypeSums::of(merged)?;
+                let key =
+                    move |i| Key::Type(types.names.get(i as usize).copied().unwrap_or_default());
+                let own = types.sums.into_iter().next().unwrap_or_default();
+                (Sums { own, total: None }, Box::new(key))
+            }
             By::Domain => {
                 let mut own = vec![Amount::default(); DOMAINS.len()];
                 for entry in merged.entries().filter(keep) {
@@ -151,7 +163,7 @@ impl<'m> Table<'m> {
             total: total_of(i),
             share: share(own_of(i).bytes, all.bytes),
         });
-        Table {
+        Ok(Table {
             schema: "strandline-table/1",
             run: first_run(merged),
             weight: weight.name(),
@@ -162,7 +174,7 @@ impl<'m> Table<'m> {
             rows: rows.collect(),
             figure: weight,
             group: by,
-        }
+        })
     }
 }
 

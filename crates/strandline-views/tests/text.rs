@@ -148,7 +148,7 @@ fn tables_by_all_there_is() {
     let merged = Merged::new(&profile, None).unwrap();
     let mut all = String::new();
     for by in By::ALL {
-        let table = Table::new(&merged, Weight::Allocated, by, Sort::Total, 6, None);
+        let table = Table::new(&merged, Weight::Allocated, by, Sort::Total, 6, None).unwrap();
         all.push_str(&text::table(&table, &look()));
         all.push('\n');
         all.push_str(&text::table_csv(&table));
@@ -171,6 +171,8 @@ fn a_difference_matches_texts() {
     let diff = |by, top| text::diff(&Diff::new(&merged, Weight::InUse, by, top), &look());
     golden("diff.txt", &diff(By::Path, 10));
     golden("diff_functions.txt", &diff(By::Function, 2));
+    let types = Diff::by_type(&merged, 10).unwrap();
+    golden("diff_types.txt", &text::diff(&types, &look()));
     let peak = Diff::new(&merged, Weight::Peak, By::Path, 20);
     golden("diff_peak.txt", &text::diff(&peak, &look()));
     let same = Merged::of(&[&before, &before], None).unwrap();

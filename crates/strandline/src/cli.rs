@@ -256,6 +256,9 @@ pub struct RunOptions {
     /// --stacks: with the functions of C, C++ and Rust code
     #[arg(long, requires = "stacks")]
     pub native: bool,
+    /// --stacks: look up at the end what types of objects are in use (see diff --by type)
+    #[arg(long, requires = "stacks")]
+    pub types: bool,
     /// --stacks: overwrite the profile's file if there is one
     #[arg(long, requires = "stacks")]
     pub force: bool,

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use strandline_capture::layout::{self, Header, Request};
-use strandline_census::take;
+use strandline_census::{take, Census, TypeReport};
 use strandline_image::{capture, Image};
+use strandline_profile::{Amount, TypeRow, Types};
 use strandline_report::{LineLook, Moment};
 
 use crate::cli::RunOptions;
@@ -87,6 +88,8 @@ struct Copies {
 pub struct Heard {
     /// Censuses that were asked for by options.
     pub moments: Vec<Moment>,
+    /// What types of objects the main process had in use at its exit.
+    pub types: Option<Types>,
     /// Accounts of lines.
     pub lines: Vec<LineLook>,
 }
@@ -123,11 +126,25 @@ impl Listener {
         let copies = self.thread.join().unwrap_or_default();
         let wanted = [
             ("peak", options.census_at_peak, copies.peak),
-            ("exit", options.census_at_exit, copies.exit),
+            ("exit", options.census_at_exit || options.types, copies.exit),
         ];
         let wanted = wanted.into_iter().filter(|(_, wanted, _)| *wanted);
-        let moments = wanted.map(|(moment, _, copy)| made(moment, copy)).collect();
-        Heard { moments, lines: copies.lines.found() }
+        let mut moments: Vec<_> = wanted.map(|(moment, _, copy)| made(moment, copy)).collect();
+        let exit = moments.iter().find(|m| m.moment == "exit").and_then(|m| m.census.as_ref());
+        let types = exit.filter(|_| options.stacks).map(types_of);
+        moments.retain(|m| m.moment != "exit" || options.census_at_exit);
+        Heard { moments, types, lines: copies.lines.found() }
+    }
+}
+
+fn types_of(census: &Census) -> Types {
+    let row = |t: &TypeReport| TypeRow {
+        name: t.name.clone(),
+        in_use: Amount { bytes: t.bytes, blocks: t.count },
+    };
+    Types {
+        pid: census.pid.map_or(0, |pid| pid as u32),
+        rows: census.types.iter().map(row).collect(),
     }
 }
 

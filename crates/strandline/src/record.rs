@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use strandline_capture::read;
-use strandline_profile::{Meta, Profile, State};
+use strandline_profile::{Meta, Profile, State, Types};
 
 use crate::cli::Program;
 use crate::error::Error;
@@ -116,7 +116,7 @@ impl Recorder {
     }
 
     /// The program has ended: writes the whole profile.
-    pub fn finish(self, ended: Ended) -> Result<Written, Error> {
+    pub fn finish(self, ended: Ended) -> Result<Recorded, Error> {
         self.stop.store(true, Relaxed);
         self.thread.thread().unpark();
         let Ok(mut recording) = self.thread.join() else { return Err(Error::RecorderDied) };
@@ -126,17 +126,34 @@ impl Recorder {
             Ended::Signal(signal) => recording.meta.signal = Some(signal),
         }
         let earlier = recording.written;
-        let mut profile = recording.profile()?;
+        let profile = recording.profile()?;
         let written = recording.place.write(&profile).map_err(|e| match e {
             Error::Output(path, e) if earlier => Error::ProfileStays(path, e),
             e => e,
         })?;
-        if !profile.meta.native {
-            return Ok(written);
+        Ok(Recorded { place: recording.place, profile, written })
+    }
+}
+
+/// A profile that was written, and may be written again with more in it.
+pub struct Recorded {
+    place: Place,
+    profile: Profile,
+    written: Written,
+}
+
+impl Recorded {
+    /// Adds what takes a while: `types`, and the names of native functions. Should somebody not
+    /// want to wait, the profile without them is there.
+    pub fn with(mut self, types: Option<Types>) -> Result<Written, Error> {
+        if types.is_none() && !self.profile.meta.native {
+            return Ok(self.written);
         }
-        // Names may take a while; should somebody not want to wait, the profile is there.
-        name(&mut profile, &[]);
-        recording.place.write(&profile)
+        self.profile.types.extend(types);
+        if self.profile.meta.native {
+            name(&mut self.profile, &[]);
+        }
+        self.place.write(&self.profile)
     }
 }
 

@@ -11,7 +11,7 @@ use strandline_report::{text, Exit, Files, Run, Setting};
 use crate::cli::{Parsed, Program, RunOptions};
 use crate::error::{Error, OUR_FAILURE};
 use crate::launch::{self, Ended};
-use crate::moments::Listener;
+use crate::moments::{Heard, Listener};
 use crate::output::Output;
 use crate::record::{self, Recorder};
 use crate::target::{self, Surroundings, Target};
@@ -54,7 +54,13 @@ pub fn run(parsed: Parsed) -> ExitCode {
     };
     let main = Main { pid: pid as u32, command: &target.arguments, ended, code };
     let recorded = shared.recorder.take().map(|recorder| recorder.finish(ended)).transpose();
-    let reported = report(&options, &main, shared).and_then(|text| output.write(&text));
+    // The profile is there by now; what takes longer is added to it.
+    let mut heard = shared.listener.finish(&options);
+    let types = heard.types.take();
+    let recorded = recorded.and_then(|r| r.map(|r| r.with(types)).transpose());
+    let (agent, capture) = (&shared.agent, &shared.capture);
+    let reported = report(&options, &main, agent, capture, heard);
+    let reported = reported.and_then(|text| output.write(&text));
     if let Ok(Some(written)) = &recorded {
         written.announce();
     }
@@ -103,7 +109,7 @@ fn start(
     let bits = bit(!options.no_follow, layout::OPTION_FOLLOW)
         | bit(options.all, layout::OPTION_ALL)
         | bit(!options.functions.is_empty(), layout::OPTION_FUNCTIONS)
-        | bit(options.census_at_exit, layout::OPTION_CENSUS_EXIT)
+        | bit(options.census_at_exit || options.types, layout::OPTION_CENSUS_EXIT)
         | bit(options.census_at_peak, layout::OPTION_CENSUS_PEAK)
         | bit(options.explain, layout::OPTION_EXPLAIN)
         | bit(options.stacks, layout::OPTION_STACKS)
@@ -139,9 +145,15 @@ struct Main<'a> {
     code: Option<String>,
 }
 
-fn report(options: &RunOptions, main: &Main<'_>, shared: Shared) -> Result<String, Error> {
-    let capture = read::read(&shared.capture)?;
-    let inode = agent_inode(&shared.agent);
+fn report(
+    options: &RunOptions,
+    main: &Main<'_>,
+    agent: &File,
+    capture: &File,
+    heard: Heard,
+) -> Result<String, Error> {
+    let capture = read::read(capture)?;
+    let inode = agent_inode(agent);
     let alive = |pid: u32| holds_agent(pid, inode);
     let setting = Setting {
         version: env!("CARGO_PKG_VERSION"),
@@ -156,7 +168,6 @@ fn report(options: &RunOptions, main: &Main<'_>, shared: Shared) -> Result<Strin
         alive: &alive,
     };
     let mut run = Run::assemble(&capture, &setting, &Files);
-    let heard = shared.listener.finish(options);
     run.censuses = heard.moments;
     run.add_accounts(heard.lines);
     if options.json {

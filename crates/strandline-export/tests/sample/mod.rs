@@ -155,5 +155,6 @@ pub fn profile(paths: usize) -> Profile {
         },
         processes: vec![main_process(paths), child()],
         doubts: vec!["One doubt.".into()],
+        ..Profile::default()
     }
 }

@@ -64,6 +64,7 @@ fn profile(shift: u64) -> Profile {
         },
         processes: vec![process(1, shift), process(2, shift)],
         doubts: vec![EVIL.into()],
+        ..Profile::default()
     }
 }
 

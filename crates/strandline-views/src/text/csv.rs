@@ -16,6 +16,7 @@ pub fn table(table: &Table) -> String {
         By::File => &["file"],
         By::Thread => &["thread", "tid", "pid"],
         By::Domain => &["domain"],
+        By::Type => &["type"],
     };
     // Writing to memory can't fail, and all rows have as many fields as the first.
     let _ = writer.write_record(names.iter().chain(&FIGURES));
@@ -37,6 +38,7 @@ fn key(key: &Key) -> Vec<String> {
         Key::File(place) => vec![place.file.to_owned()],
         Key::Thread { name, tid, pid } => vec![(*name).to_owned(), number(*tid), pid.to_string()],
         Key::Domain(domain) => vec![domain_name(*domain).to_owned()],
+        Key::Type(name) => vec![(*name).to_owned()],
     }
 }
 

@@ -22,13 +22,15 @@ pub fn render(diff: &Diff, look: &Look) -> String {
         let text = format!("{name}: {}. {}", command_line(run.command), facts(run));
         let _ = writeln!(out, "{}", wrapped(&text, 0, look.width));
     }
+    let by_type = diff.group == By::Type;
     let title = format!(
-        "{}: {} → {}, {} and {} blocks",
+        "{}: {} → {}, {} and {} {}",
         sentence(diff.figure.title()),
         mib(diff.before.bytes),
         mib(diff.after.bytes),
         signed_mib(diff.change_bytes),
-        signed_count(diff.change_blocks)
+        signed_count(diff.change_blocks),
+        if by_type { "objects" } else { "blocks" }
     );
     let _ = write!(out, "\n{}\n", look.paint(HEADING, &title));
     let c = diff.counts;
@@ -44,7 +46,8 @@ pub fn render(diff: &Diff, look: &Look) -> String {
         return out;
     }
     out.push('\n');
-    let heads = ["Change", "Before", "After", "Blocks", "", ""];
+    let blocks = if by_type { "Objects" } else { "Blocks" };
+    let heads = ["Change", "Before", "After", blocks, "", ""];
     let mut widths = Grid::new(look, 2, &heads);
     for row in &diff.rows {
         widths.row(figures(row), String::new(), String::new());

@@ -98,6 +98,7 @@ pub(super) fn key(look: &Look, key: &Key) -> String {
         Key::File(place) => file(look, place),
         Key::Thread { name, tid, pid } => thread(Some(name), Some(*tid), *pid),
         Key::Domain(of) => domain(*of).to_owned(),
+        Key::Type(name) => printable(name),
     }
 }
 

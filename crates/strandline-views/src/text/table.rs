@@ -10,6 +10,7 @@ use super::names::{callers, key};
 use super::run::facts;
 use super::words::{count, counted, mib, percent};
 use super::{Look, HEADING};
+use crate::group::By;
 use crate::place::Key;
 use crate::table::{Row, Table};
 
@@ -24,7 +25,10 @@ pub fn render(table: &Table, look: &Look) -> String {
         "{}: {} in {}",
         sentence(table.figure.title()),
         mib(all.bytes),
-        counted(all.blocks, "block", "blocks")
+        match table.group {
+            By::Type => counted(all.blocks, "object", "objects"),
+            _ => counted(all.blocks, "block", "blocks"),
+        }
     );
     let _ = writeln!(out, "{}", look.paint(HEADING, &title));
     if table.rows.is_empty() {
@@ -42,6 +46,8 @@ pub fn render(table: &Table, look: &Look) -> String {
         false => format!("All {} {}, by ", count(shown as u64), table.group.title()),
     };
     let sorted = match table.sort {
+        "blocks" if table.group == By::Type => "objects",
+        _ if table.group == By::Type => "bytes",
         "total" if with_callees => "bytes with callees",
         "blocks" => "blocks",
         _ => "bytes of their own",
@@ -49,6 +55,7 @@ pub fn render(table: &Table, look: &Look) -> String {
     let _ = writeln!(out, "{which}{sorted}\n");
     let heads: &[&str] = match with_callees {
         true => &["Itself", "Share", "With callees", "Blocks", ""],
+        false if table.group == By::Type => &["In use", "Share", "Objects", ""],
         false => &["Itself", "Share", "Blocks", ""],
     };
     let figures = |row: &Row| {

@@ -169,8 +169,18 @@ pub fn run_of(processes: Vec<Process>) -> Profile {
             ..Meta::default()
         },
         processes,
-        doubts: Vec::new(),
+        types: vec![types(&[("dict", 20 * MIB, 3000), ("str", 5 * MIB, 80_000), ("list", MIB, 9)])],
+        ..Profile::default()
     }
+}
+
+/// What types of objects the first process had in use.
+fn types(rows: &[(&str, u64, u64)]) -> Types {
+    let row = |&(name, bytes, blocks): &(&str, u64, u64)| TypeRow {
+        name: name.to_owned(),
+        in_use: amount(bytes, blocks),
+    };
+    Types { pid: server().pid, rows: rows.iter().map(row).collect() }
 }
 
 /// As [`server`], later: it caches more, and the tree is drawn by another function.
@@ -188,6 +198,8 @@ pub fn later() -> Profile {
     }
     process.paths.retain(|path| path.thread != 2);
     let mut profile = run_of(vec![process]);
+    profile.types =
+        vec![types(&[("dict", 44 * MIB, 3030), ("str", 5 * MIB, 80_000), ("shop.Cart", 2048, 2)])];
     profile.meta.started += 86_400_000_000_000;
     profile.meta.written += 86_400_000_000_000;
     profile

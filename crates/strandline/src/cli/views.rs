@@ -17,7 +17,7 @@ pub enum View {
     /// Show a profile as a call tree
     #[command(after_help = TREE_EXAMPLES, version)]
     Tree(TreeOptions),
-    /// Show one figure of a profile by call path, line, function, file, thread or allocator
+    /// Show one figure of a profile by call path, line, function, file, thread, allocator or type
     #[command(after_help = TABLE_EXAMPLES, version)]
     Table(TableOptions),
     /// Show figures of a profile as a whole: sizes, lifetimes, allocators
@@ -266,7 +266,7 @@ pub struct DiffOptions {
     pub weight: Weight,
     /// What the rows stand for
     #[arg(long, value_name = "ROWS", default_value = "path",
-          value_parser = by(&[By::Path, By::Line, By::Function, By::File]))]
+          value_parser = by(&[By::Path, By::Line, By::Function, By::File, By::Type]))]
     pub by: By,
     /// Number of rows; 0: all [default: 20, with --json all]
     #[arg(long, value_name = "N")]

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use strandline_flame::{Disk, Options};
-use strandline_views::{text, Diff, Merged};
+use strandline_views::{text, By, Diff, Merged};
 
 use super::flamegraph::write_page;
 use super::{look, read, rendered, rows};
@@ -28,7 +28,12 @@ fn make(options: &DiffOptions) -> Result<String, Error> {
         })?;
     }
     let top = rows(options.top, options.json);
-    let diff = Diff::new(&merged, options.weight, options.by, top);
+    let diff = match options.by {
+        By::Type => {
+            Diff::by_type(&merged, top).map_err(|e| Error::View(options.after.to_owned(), e))?
+        }
+        by => Diff::new(&merged, options.weight, by, top),
+    };
     let look = look(&options.after, options.output.as_deref());
     rendered(&diff, options.json, |diff| text::diff(diff, &look))
 }

@@ -24,6 +24,7 @@ fn make(options: &TableOptions) -> Result<String, Error> {
     }
     let top = rows(options.top, options.json || options.csv);
     let table = Table::new(&merged, options.weight, options.by, options.sort, top, thread);
+    let table = table.map_err(failed)?;
     if options.csv {
         return Ok(text::table_csv(&table));
     }
