@@ -84,7 +84,7 @@ class Plugin(object):
             return
         figures = measured.end()
         broken = [
-            "%s: %s, the limit is %s" % (words, show_size(figures[key]), show_size(limits[name]))
+            "%s: %s %s, the limit is %s" % (name, words, show_size(figures[key]), show_size(limits[name]))
             for name, key, words in (
                 ("limit_memory", "peak", "peak of memory in use"),
                 ("limit_leaks", "leaked", "still in use after the test"),
