@@ -107,7 +107,9 @@ unsafe fn add(module: Object) -> Option<()> {
 unsafe extern "C" fn native_arena(_: Object, args: Object) -> Object {
     // SAFETY: only the package calls this, with two ints.
     let (at, bytes) = unsafe { (front::int_item(args, 0), front::int_item(args, 1)) };
-    let new = !BEGUN.load(Relaxed) && !pools::is_arena(at as usize, bytes as usize) && !is_gone(at as usize);
+    let new = !BEGUN.load(Relaxed)
+        && !pools::is_arena(at as usize, bytes as usize)
+        && !is_gone(at as usize);
     if new {
         pools::arena_added(at as usize, bytes as usize);
     }
