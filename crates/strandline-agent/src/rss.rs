@@ -71,20 +71,36 @@ pub fn before_release() {
     }
 }
 
-/// Bytes that must have been allocated since RSS was last read for it to be worth another look.
+/// Bytes that must have been allocated since the last look for another one to be worth it.
 const WORTH_A_LOOK: u64 = 1 << 20;
+/// Looking takes at most this part of the time,
+const LOOKING: u64 = 100;
+/// unless this part of the highest RSS was allocated since the last look.
+const MUCH: u64 = 8;
 static LOOKED_AT: AtomicU64 = AtomicU64::new(0);
+/// Cycles before which looking again costs too much.
+static LOOK_NOT_BEFORE: AtomicU64 = AtomicU64::new(0);
 
 #[cold]
 #[inline(never)]
 fn look_by_path() {
     let clock = crate::stacks::count::bytes_allocated();
-    if clock.wrapping_sub(LOOKED_AT.load(Relaxed)) >= WORTH_A_LOOK {
-        LOOKED_AT.store(clock, Relaxed);
-        if let Some(rss) = kernel_rss() {
-            note_peak(rss);
-        }
+    let since = clock.wrapping_sub(LOOKED_AT.load(Relaxed));
+    if since < WORTH_A_LOOK {
+        return;
     }
+    let start = clock::cycles();
+    let much = region().head.rss_peak.load(Relaxed) as u64 / MUCH;
+    if since < much && start < LOOK_NOT_BEFORE.load(Relaxed) {
+        return;
+    }
+    LOOKED_AT.store(clock, Relaxed);
+    if let Some(rss) = kernel_rss() {
+        note_peak(rss);
+    }
+    let end = clock::cycles();
+    let cost = end.wrapping_sub(start).min(LEDGER_CYCLES / LOOKING);
+    LOOK_NOT_BEFORE.store(end.wrapping_add(cost * LOOKING), Relaxed);
 }
 
 #[cold]
