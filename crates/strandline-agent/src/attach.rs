@@ -17,7 +17,7 @@ use libc::c_int;
 use strandline_capture::layout as capture;
 
 use crate::lines::monitoring;
-use crate::lookups::Hook;
+use crate::lookups::{self, Hook};
 use crate::map::Map;
 use crate::symbols::{self, call, Object};
 use crate::tls::Quiet;
@@ -71,7 +71,8 @@ pub unsafe fn prepare(module: Object, hooks: &'static [Hook]) -> c_int {
     }
     // SAFETY: dlsym(3) with a C string.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"malloc".as_ptr()) } as usize;
-    if found == 0 || found != real::MALLOC.address() {
+    let real = real::MALLOC.address();
+    if real != lookups::libcs(c"malloc") || !lookups::leads_to_libcs(found, c"malloc") {
         return OTHER_MALLOC;
     }
     if !region::claim_private() {

@@ -5,7 +5,7 @@
 
 use libc::{c_char, c_int, c_void};
 
-use crate::lookups::Hook;
+use crate::lookups::{self, Hook};
 use crate::memory::PAGE;
 use crate::symbols::Symbol;
 
@@ -48,25 +48,22 @@ const MOST: usize = 32;
 /// What is called now, and what is to be called instead.
 struct Interpose<'a> {
     hooks: &'a [Hook],
-    /// For each hook: libc's function, and ours.
-    addresses: [(usize, usize); MOST],
+    /// For each hook: libc's function, what everybody finds, which leads there, and ours. Zeros: to be
+    /// left alone.
+    addresses: [(usize, usize, usize); MOST],
 }
 
 /// Points every table entry for one of libc's functions to this library's function of that name.
 /// This library itself and the dynamic linker are left alone; so is an entry that points elsewhere
 /// (the program or another tool has put something there).
 pub fn interpose(hooks: &[Hook]) {
-    let mut r = Interpose { hooks, addresses: [(0, 0); MOST] };
-    let (base, dynamic) = crate::lookups::own_library();
-    if dynamic.is_null() {
-        return;
-    }
+    let mut r = Interpose { hooks, addresses: [(0, 0, 0); MOST] };
     for (to, hook) in r.addresses.iter_mut().zip(hooks) {
-        // SAFETY: dlsym(3) with a C string; `dynamic` is this library's own. `Hook::ours` won't do:
-        // in a library that was not preloaded it is what everybody calls.
-        unsafe {
-            let real = libc::dlsym(libc::RTLD_DEFAULT, hook.name.as_ptr()) as usize;
-            *to = (real, symbol_in(base, dynamic, hook.name));
+        // SAFETY: dlsym(3) with a C string.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, hook.name.as_ptr()) } as usize;
+        if lookups::leads_to_libcs(found, hook.name) {
+            // `Hook::ours` won't do: in a library that was not preloaded it is what everybody finds.
+            *to = (lookups::libcs(hook.name), found, lookups::ours(hook.name));
         }
     }
     // SAFETY: `visit_interposed` gets `r`, which outlives the call.
@@ -235,11 +232,11 @@ unsafe extern "C" fn visit_interposed(
                 return;
             }
             let Some(i) = r.hooks.iter().position(|h| h.name == cell.name) else { return };
-            let Some((real, ours)) = r.addresses.get(i).copied() else { return };
+            let Some((real, found, ours)) = r.addresses.get(i).copied() else { return };
             let now = *(cell.at as *const usize);
             // Not bound yet: it points into its own object.
             let unbound = cell.object.0 <= now && now < cell.object.1;
-            if real != 0 && ours != 0 && (now == real || unbound) {
+            if ours != 0 && now != 0 && (now == real || now == found || unbound) {
                 store(cell, ours);
             }
         });
