@@ -434,6 +434,23 @@ pub fn caller_of(frame: usize) -> usize {
     unsafe { word(frame + IN_FRAME_BACK.load(Relaxed)) }
 }
 
+/// Puts `frame` and its callers into `frames`, innermost first, as many as fit: how many, and
+/// whether that is all.
+pub fn frames_from(mut frame: usize, frames: &mut [usize]) -> (usize, bool) {
+    let back = IN_FRAME_BACK.load(Relaxed);
+    let mut depth = 0;
+    for slot in frames {
+        if frame == 0 {
+            break;
+        }
+        *slot = frame;
+        depth += 1;
+        // SAFETY: a member of a live frame.
+        frame = unsafe { word(frame + back) };
+    }
+    (depth, frame == 0)
+}
+
 /// 3.11, 3.12: address of the `_PyCFrame` of the innermost evaluator on `tstate`.
 pub fn cframe_of(tstate: usize) -> usize {
     // SAFETY: a member of a live thread state.
@@ -453,6 +470,17 @@ pub fn key_at(frame: usize) -> u64 {
             key_in::<OBJECT>(frame, IN_FRAME_CODE.load(Relaxed), IN_FRAME_INSTR.load(Relaxed))
         }
         _ => key_in::<DIRECT>(frame, 0, IN_FRAME_INSTR.load(Relaxed)),
+    }
+}
+
+/// How many of `frames` (innermost first) are, from the outermost in, at the instructions that
+/// `keys` has (outermost first): see [`key_at`].
+pub fn frames_at(frames: &[usize], keys: impl Iterator<Item = u64>) -> usize {
+    let (code, instr) = (IN_FRAME_CODE.load(Relaxed), IN_FRAME_INSTR.load(Relaxed));
+    let pairs = frames.iter().rev().zip(keys);
+    match kind() {
+        OBJECT => pairs.take_while(|(&f, key)| key_in::<OBJECT>(f, code, instr) == *key).count(),
+        _ => pairs.take_while(|(&f, key)| key_in::<DIRECT>(f, 0, instr) == *key).count(),
     }
 }
 

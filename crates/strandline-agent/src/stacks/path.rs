@@ -259,6 +259,7 @@ pub(super) struct Step {
     /// Which instruction of which code object: see `python::key_at`.
     pub(super) key: u64,
     pub(super) node: u32,
+    /// The line of the innermost frame up to here that has code of its own.
     pub(super) site: u32,
 }
 
@@ -311,33 +312,28 @@ fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
             core::slice::from_raw_parts_mut(steps.frames, DEEPEST),
         )
     };
-    let mut depth = 0;
-    let mut frame = if tstate == 0 { 0 } else { python::current_frame(tstate) };
-    while frame != 0 && depth < DEEPEST {
-        frames[depth] = frame;
-        depth += 1;
-        frame = python::caller_of(frame);
-    }
+    let frame = if tstate == 0 { 0 } else { python::current_frame(tstate) };
+    let (depth, whole) = python::frames_from(frame, frames);
+    let frames = frames.get(..depth)?;
     if depth > steps.deepest {
         // What these tables touch is resident from now on.
         memory::add_resident((depth - steps.deepest) * (core::mem::size_of::<Step>() + 8));
         steps.deepest = depth;
     }
-    let mut exact = frame == 0;
-    let (mut node, mut site, mut same) = (0, 0, true);
-    for (i, &frame) in frames.iter().take(depth).rev().enumerate() {
+    let mut exact = whole;
+    // A path that is new is mostly the last one with other frames at its inner end.
+    let same = python::frames_at(frames, last.iter().take(steps.count).map(|step| step.key));
+    let (mut node, mut site) = match same.checked_sub(1).and_then(|i| last.get(i)) {
+        Some(step) => (step.node, step.site),
+        None => (0, 0),
+    };
+    let new = frames.get(..depth - same)?.iter().rev();
+    for (&frame, step) in new.zip(last.iter_mut().skip(same)) {
         let key = python::key_at(frame);
-        let step = last.get_mut(i)?;
-        same = same && i < steps.count && step.key == key;
-        if !same {
-            let here = step_of(frame, node, fresh);
-            exact &= here.2;
-            *step = Step { key, node: here.0, site: here.1 };
-            if !here.2 {
-                step.key = !key;
-            }
-        }
-        (node, site) = (step.node, if step.site == 0 { site } else { step.site });
+        let (to, at, stays) = step_of(frame, node, fresh);
+        (node, site) = (to, if at == 0 { site } else { at });
+        exact &= stays;
+        *step = Step { key: if stays { key } else { !key }, node, site };
     }
     steps.count = depth;
     Some((node, site, exact))
@@ -349,6 +345,15 @@ const NO_NODE: u32 = u32::MAX;
 /// The node for `frame` called from `parent`, its site (0: no code of its own), and whether both
 /// are so for as long as no code is freed.
 pub(super) fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, bool) {
+    // SAFETY: the caller holds the lock.
+    let lately = unsafe { &mut *LATELY.0.get() };
+    let key = python::key_at(frame);
+    let epoch = EPOCH.load(Relaxed);
+    let at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
+    if let Some(known) = lately.get(at).filter(|k| k.site != 0 && k.key == key && k.epoch == epoch)
+    {
+        return (node_of(parent, known.site), known.site, true);
+    }
     let Some(place) = python::place_at(frame) else { return (parent, 0, true) };
     let mut watched = true;
     let code = match sites::known_code(place.code) {
@@ -361,8 +366,28 @@ pub(super) fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32
         }
     };
     let site = sites::site(code, place.line_by_cursor());
-    (node_of(parent, site), site, watched && place.exact)
+    let stays = watched && place.exact;
+    if let Some(known) = lately.get_mut(at).filter(|_| stays && site != 0) {
+        *known = Lately { key, epoch, site };
+    }
+    (node_of(parent, site), site, stays)
 }
+
+/// Which line an instruction is of: looking that up in a code object's table takes a while, and
+/// a line is on many paths.
+#[derive(Clone, Copy)]
+struct Lately {
+    /// See `python::key_at`.
+    key: u64,
+    epoch: u32,
+    /// 0: nothing is known.
+    site: u32,
+}
+
+struct Lines(UnsafeCell<[Lately; 1024]>);
+// SAFETY: used under the agent's lock only.
+unsafe impl Sync for Lines {}
+static LATELY: Lines = Lines(UnsafeCell::new([Lately { key: 0, epoch: 0, site: 0 }; 1024]));
 
 /// The node for `site` called from `parent`; `NO_NODE` if a table is full.
 pub(super) fn node_of(parent: u32, site: u32) -> u32 {
