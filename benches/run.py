@@ -194,6 +194,12 @@ class Bench:
         options = ["run", "--stacks", "--force", "-o", profile, "--python", python.path]
         return "strandline --stacks", lambda: Ran([self.strandline, *options, *words], self.dir)
 
+    def by_event(self, python, *words):
+        profile = self.dir / "run-events.strand"
+        options = ["run", "--stacks", "--events", "--force", "-o", profile]
+        command = [self.strandline, *options, "--python", python.path, *words]
+        return "strandline --stacks --events", lambda: Ran(command, self.dir)
+
     def pair(self, python, *words):
         return [self.plain(python, *words), self.profiled(python, *words)]
 
@@ -318,6 +324,7 @@ class Bench:
     def peer_variants(self, python, words):
         found = [self.plain(python, *words), self.profiled(python, *words)]
         found.append(self.by_path(python, *words))
+        found.append(self.by_event(python, *words))
         count = iter(range(1000000))
         if python.has("memray"):
 

@@ -126,6 +126,7 @@ pub fn exiting() {
         census::at_exit(h.exit.rss.load(Relaxed));
         h.state.store(capture::STATE_EXITED, Relaxed);
         // What the interpreter frees while it shuts down is no longer the program's doing.
+        crate::stacks::events::end();
         region::detach(capture_path());
     }
 }

@@ -5,10 +5,10 @@ use core::mem::{size_of, MaybeUninit};
 use core::ptr::{addr_of, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed};
 
-use strandline_capture::layout::{self, Header, Region, Stacks};
+use strandline_capture::layout::{self, Events, Header, Region, Stacks};
 
 use crate::memory::PAGE;
-use crate::stacks;
+use crate::stacks::{self, events};
 
 static HEADER: AtomicPtr<Header> = AtomicPtr::new(null_mut());
 /// The address range that the region is mapped over: a static, so that every access is relative
@@ -123,6 +123,10 @@ fn claim_from(fd: i32) -> bool {
         let p = map_shared(fd, offset + layout::REGION_STRIDE, size_of::<Stacks>(), null_mut());
         if !p.is_null() {
             stacks::start(p as *mut Stacks, header.temporary_distance);
+            if header.options & layout::OPTION_EVENTS != 0 {
+                let offset = events_offset(offset);
+                events::start(map_shared(fd, offset, size_of::<Events>(), null_mut()), 0);
+            }
         }
     }
     true
@@ -229,6 +233,11 @@ fn offset_of(index: u32) -> usize {
     layout::HEADER_BYTES + index as usize * layout::stride(options())
 }
 
+/// Offset of a region's [`Events`], which are the last of its room, if the region's is `region`.
+fn events_offset(region: usize) -> usize {
+    region + layout::stride(options()) - layout::EVENTS_ROOM
+}
+
 fn take_offset(header: &Header) -> Option<usize> {
     let index = header.regions.fetch_add(1, Relaxed);
     let room = if header.room == 0 { layout::MAX_REGIONS } else { header.room as usize };
@@ -301,6 +310,14 @@ pub fn move_to_child(
             // SAFETY: `old` is a second mapping of the parent's part.
             stacks::inherit(unsafe { &*old }, blocks_of);
             unmap(old as *const u8, size_of::<Stacks>());
+        }
+        if let Some(at) = events::stop() {
+            // Without a region of its own the child tells nothing; the ring is its parent's.
+            let own = offset.map_or(null_mut(), |_| {
+                let offset = events_offset(offset_of(INDEX.load(Relaxed)));
+                map_shared(fd, offset, size_of::<Events>(), at)
+            });
+            events::start(own, stacks::count::bytes_allocated());
         }
     }
     if fd >= 0 {

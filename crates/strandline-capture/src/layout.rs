@@ -16,6 +16,8 @@ pub const HEADER_BYTES: usize = 64 * 1024;
 pub const REGION_STRIDE: usize = 160 << 20;
 /// Room for a region's [`Stacks`], right behind it.
 pub const STACKS_ROOM: usize = 288 << 20;
+/// Room for a region's [`Events`], behind its [`Stacks`]: the last of its stride.
+pub const EVENTS_ROOM: usize = 2 << 20;
 /// Number of processes that one run can record.
 pub const MAX_REGIONS: usize = 1024;
 /// Bytes of a whole capture without [`Stacks`] (sparse).
@@ -23,11 +25,14 @@ pub const FILE_BYTES: usize = HEADER_BYTES + REGION_STRIDE * MAX_REGIONS;
 
 /// Distance between two regions in a capture with these options.
 pub const fn stride(options: u32) -> usize {
+    let mut stride = REGION_STRIDE;
     if options & OPTION_STACKS != 0 {
-        REGION_STRIDE + STACKS_ROOM
-    } else {
-        REGION_STRIDE
+        stride += STACKS_ROOM;
     }
+    if options & OPTION_EVENTS != 0 {
+        stride += EVENTS_ROOM;
+    }
+    stride
 }
 
 /// Capacity of [`Region::tags`]; a tag index fits in 20 bits.
@@ -89,6 +94,8 @@ pub const OPTION_EXPLAIN: u32 = 1 << 16;
 pub const OPTION_STACKS: u32 = 1 << 17;
 /// [`Header::options`], with [`OPTION_STACKS`]: call paths have the frames of machine code, too.
 pub const OPTION_NATIVE: u32 = 1 << 18;
+/// [`Header::options`], with stacks: every allocation and free is told one by one ([`Events`]).
+pub const OPTION_EVENTS: u32 = 1 << 20;
 
 /// [`Request::kind`]: the program called `strandline.census()`.
 pub const CENSUS_CALL: u32 = 1;
@@ -600,8 +607,10 @@ const _: () = assert!(core::mem::size_of::<Context>() == 64);
 const _: () = assert!(REGION_STRIDE % 4096 == 0 && HEADER_BYTES % 4096 == 0);
 
 mod chunks;
+mod events;
 mod stacks;
 pub use chunks::*;
+pub use events::*;
 pub use stacks::*;
 
 /// Tag of what can't be attributed: no Python frame, or a table is full.

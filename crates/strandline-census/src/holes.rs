@@ -5,6 +5,8 @@
 //! others' words where they are (`_int_free`, glibc malloc/malloc.c): the size of the chunk as it
 //! was in use, or, where what lies behind was free already, the size up to the end of that.
 
+use std::collections::HashMap;
+
 /// Flag in a size word: the chunk has a mapping of its own.
 const IS_MMAPPED: u64 = 2;
 /// `MINSIZE`: the smallest chunk, bytes.
@@ -13,8 +15,6 @@ const LEAST: u64 = 32;
 const ROW: usize = 16;
 /// So many heads of chunks that end at the same address are none, either.
 const SAME_END: usize = 4;
-/// Between two heads of small chunks lie at most so many bytes, mostly.
-const WINDOW: u64 = 4096;
 
 /// The parts of the hole from `from` to `to` that may have been chunks of `large` bytes or more:
 /// what is left without rows of heads of smaller ones. `word` reads memory.
@@ -51,7 +51,7 @@ pub fn large_parts(
             }
             Some(common) => {
                 let next = |at: u64| {
-                    let mut near = (at + 16..common.min(at + WINDOW)).step_by(16);
+                    let mut near = (at + 16..common.min(at + large)).step_by(16);
                     near.find(|&near| end(near) == Some(common))
                 };
                 while let Some(next) = next(at) {
@@ -76,8 +76,10 @@ struct Row {
 }
 
 fn find_row(from: u64, to: u64, large: u64, end: &impl Fn(u64) -> Option<u64>) -> Option<Row> {
-    let mut ends: Vec<(u64, u64, usize)> = Vec::new();
-    for start in (from..to.min(from + WINDOW)).step_by(16) {
+    let mut ends: HashMap<u64, (u64, usize)> = HashMap::new();
+    // Between two heads of small chunks lie less than `large` bytes.
+    let reach = large.saturating_mul(SAME_END as u64);
+    for start in (from..to.min(from.saturating_add(reach))).step_by(16) {
         let Some(first) = end(start) else { continue };
         let mut at = start;
         let follows = (0..ROW).all(|_| {
@@ -90,14 +92,10 @@ fn find_row(from: u64, to: u64, large: u64, end: &impl Fn(u64) -> Option<u64>) -
         if follows {
             return Some(Row { start, end: None });
         }
-        match ends.iter_mut().find(|(end, ..)| *end == first) {
-            Some((_, start, count)) => {
-                *count += 1;
-                if *count == SAME_END {
-                    return Some(Row { start: *start, end: Some(first) });
-                }
-            }
-            None => ends.push((first, start, 1)),
+        let (start, count) = ends.entry(first).or_insert((start, 0));
+        *count += 1;
+        if *count == SAME_END {
+            return Some(Row { start: *start, end: Some(first) });
         }
     }
     None
@@ -105,8 +103,6 @@ fn find_row(from: u64, to: u64, large: u64, end: &impl Fn(u64) -> Option<u64>) -
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
     const LARGE: u64 = 1000 * 16;
@@ -140,6 +136,11 @@ mod tests {
     fn small_chunks_that_were_freed_from_the_last_to_the_first() {
         let heads: Vec<_> = (1..500).map(|i| (i * 160, 80_000 - i * 160)).collect();
         assert_eq!(parts(80_000, &heads), []);
+        // Chunks just below the bound, from the last to the first, and the other way round.
+        let heads: Vec<_> = (1..20).map(|i| (i * 15_984, 319_680 - i * 15_984)).collect();
+        assert_eq!(parts(319_680, &heads), []);
+        let heads: Vec<_> = (1..40).map(|i| (i * 15_984, 15_984)).collect();
+        assert_eq!(parts(40 * 15_984, &heads), []);
         // In front of a hole that a large one had left.
         let heads: Vec<_> = (1..=100).map(|i| (i * 160, 80_000 - i * 160)).collect();
         assert_eq!(parts(80_000, &heads), [(16_000, 80_000)]);

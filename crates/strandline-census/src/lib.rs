@@ -29,6 +29,7 @@ mod returns;
 mod tags;
 mod take;
 mod users;
+mod without_pymalloc;
 
 pub use class::{Class, Group, Sums};
 pub use model::{

@@ -223,6 +223,10 @@ pub struct MallocReport {
     /// The same: free ends of heaps.
     #[serde(default)]
     pub thread_tops_bytes: u64,
+    /// Resident bytes of the main heap's chunks in fast bins: small ones that aren't put together
+    /// with their neighbours yet.
+    #[serde(default)]
+    pub fast_bins_bytes: u64,
 }
 
 /// A heap of glibc's malloc.
@@ -280,8 +284,16 @@ pub struct Returns {
     pub collect_and_trim_bytes: Option<u64>,
     /// A low and fixed trim threshold from the start, an estimate.
     pub low_threshold_bytes: u64,
-    /// Small objects from malloc, and malloc_trim(0): an estimate, of the arenas alone.
-    pub without_pymalloc_bytes: u64,
+    /// Of these: free ends of heaps, which go back in any case.
+    pub heap_ends_bytes: u64,
+    /// A low and fixed mmap threshold from the start, an estimate.
+    pub low_mmap_threshold_bytes: u64,
+    /// Small objects from malloc, and malloc_trim(0): an estimate; negative is what it would cost.
+    pub without_pymalloc_bytes: i64,
+    /// The least that this can be.
+    pub without_pymalloc_least_bytes: i64,
+    /// The most that this can be.
+    pub without_pymalloc_most_bytes: i64,
 }
 
 /// An object, and what would go with it.

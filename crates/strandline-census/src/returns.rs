@@ -12,6 +12,7 @@ use crate::chunks::{Chunks, Python};
 use crate::holes::large_parts;
 use crate::int_blocks::IntBlock;
 use crate::model::Returns;
+use crate::without_pymalloc::estimate;
 
 /// `sizeof(struct malloc_chunk)` (glibc malloc/malloc.c): what malloc_trim keeps of a hole.
 const CHUNK_HEAD: u64 = 48;
@@ -25,8 +26,6 @@ const LOW_THRESHOLD: u64 = 64 << 10;
 const MANY_HOLES: usize = 64;
 /// Pools of this size and larger have pages that a free one doesn't need, bytes.
 const LARGE_POOL: u64 = 16 << 10;
-/// What malloc needs more for a small block than pymalloc, on average: bytes.
-const MORE: u64 = 8;
 
 /// What is taken as freed, besides what is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,13 +61,19 @@ impl Prospect<'_> {
     /// All figures. `is_known`: it was looked for garbage.
     pub fn run(&self, is_known: bool) -> Returns {
         let garbage = || self.arenas(Also::Garbage) + self.mmapped();
+        let malloc_trim_bytes = self.trim(Also::Nothing);
+        let without = estimate(self.image, self.pythons, malloc_trim_bytes);
         Returns {
-            malloc_trim_bytes: self.trim(Also::Nothing),
+            malloc_trim_bytes,
             pool_trim_bytes: self.pool_trim(),
             collect_bytes: is_known.then(|| garbage() + self.heap_ends(Also::Garbage)),
             collect_and_trim_bytes: is_known.then(|| garbage() + self.trim(Also::Garbage)),
-            low_threshold_bytes: self.low_threshold(),
-            without_pymalloc_bytes: self.without_pymalloc(),
+            low_threshold_bytes: self.low_threshold(DEFAULT),
+            heap_ends_bytes: self.low_threshold(u64::MAX),
+            low_mmap_threshold_bytes: self.low_threshold(LOW_THRESHOLD),
+            without_pymalloc_bytes: without.bytes,
+            without_pymalloc_least_bytes: without.least,
+            without_pymalloc_most_bytes: without.most,
         }
     }
 
@@ -154,23 +159,27 @@ impl Prospect<'_> {
     }
 
     /// Pages of a hole that large chunks may have left.
-    fn of_large_chunks(&self, (from, to): (u64, u64)) -> u64 {
-        let parts = large_parts(from, to, DEFAULT, |address| self.image.word(address));
+    fn of_large_chunks(&self, (from, to): (u64, u64), large: u64) -> u64 {
+        let parts = large_parts(from, to, large, |address| self.image.word(address));
         parts.into_iter().map(|part| self.pages(part)).sum()
     }
 
     /// With fixed thresholds from the start: the ends would have gone back, and so would holes
-    /// that chunks left which would have got mappings of their own, if freed ones hadn't raised the
-    /// threshold. A heap with many large holes has small chunks in them that were put together.
-    fn low_threshold(&self) -> u64 {
+    /// that chunks of `least` bytes or more left, which would have got mappings of their own, if
+    /// freed ones hadn't raised the threshold. A heap with many large holes has small chunks in
+    /// them that were put together.
+    fn low_threshold(&self, least: u64) -> u64 {
         let pad = self.thresholds().1;
         let raised = self.malloc.thresholds.as_ref().is_some_and(|t| t.mmap_threshold > DEFAULT);
         let of_heap = |(heap, cells): (&Heap, &[AtomicU32])| {
             let found = self.holes(heap, cells, Also::Nothing);
             let top = found.top.filter(|&top| heap.end - top >= LOW_THRESHOLD);
-            let large = found.holes.iter().filter(|(from, to)| raised && to - from >= DEFAULT);
-            let large: Vec<u64> = large.map(|&hole| self.of_large_chunks(hole)).collect();
-            let large = if large.len() > MANY_HOLES { 0 } else { large.iter().sum() };
+            let large = found.holes.iter().filter(|(from, to)| raised && to - from >= least);
+            let large: Vec<&(u64, u64)> = large.collect();
+            let large = match large.len() > MANY_HOLES {
+                true => 0,
+                false => large.iter().map(|&&hole| self.of_large_chunks(hole, least)).sum(),
+            };
             large + top.map_or(0, |top| self.cut(heap, top, pad))
         };
         self.chunks.heaps().map(of_heap).sum()
@@ -200,12 +209,12 @@ impl Prospect<'_> {
         bytes
     }
 
-    /// Free pools in arenas that stay: all but the page with the head.
+    /// Free pools, also those of an arena that is kept empty: all but the page with the head.
     fn pool_trim(&self) -> u64 {
         let of_arena = |p: &Python<'_>, arena: &Arena<'_>| {
             let o = &p.interpreter.layout.obmalloc;
             let size = o.pool_size as u64;
-            if size < LARGE_POOL || arena.live() == 0 {
+            if size < LARGE_POOL {
                 return 0;
             }
             let of_pool = |(number, pool): (usize, &strandline_interpreter::Pool)| {
@@ -220,25 +229,5 @@ impl Prospect<'_> {
         };
         let of = |p: &Python<'_>| p.blocks.arenas().iter().map(|a| of_arena(p, a)).sum::<u64>();
         self.pythons.iter().map(of).sum()
-    }
-
-    /// Pages of arenas in which nothing is live, less what malloc needs more for what is: an
-    /// estimate of what malloc_trim(0) would bring if malloc had the small objects as well.
-    fn without_pymalloc(&self) -> u64 {
-        let mut bytes = 0u64;
-        for p in self.pythons {
-            for (number, arena) in p.blocks.arenas().iter().enumerate() {
-                let mut free = self.image.resident_bytes(arena.start, arena.end());
-                let (mut last, mut live) = (0, 0);
-                for (at, _, _) in p.blocks.of_arena(number) {
-                    live += 1;
-                    let first = (at.start / PAGE * PAGE).max(last);
-                    last = (at.start + at.size as u64).next_multiple_of(PAGE).max(last);
-                    free = free.saturating_sub(self.image.resident_bytes(first, last));
-                }
-                bytes += free.saturating_sub(live * MORE);
-            }
-        }
-        bytes
     }
 }

@@ -179,15 +179,16 @@ fn malloc_report(image: &Image, malloc: &Malloc) -> Option<MallocReport> {
     }
     let totals = malloc.totals();
     let is_main = |heap: &Heap| malloc.arenas.get(heap.arena).is_some_and(|arena| arena.main);
-    let of_threads = |which: fn(State) -> bool| {
-        let heaps = malloc.heaps.iter().filter(|heap| !is_main(heap));
+    let of_heaps = |main: bool, which: fn(State) -> bool| {
+        let heaps = malloc.heaps.iter().filter(|heap| is_main(heap) == main);
         let chunks = heaps.flat_map(Heap::chunks).filter(|chunk| which(chunk.state()));
         chunks.map(|chunk| image.resident_bytes(chunk.start(), chunk.end())).sum()
     };
     Some(MallocReport {
         thresholds_move: malloc.thresholds.as_ref().map(|t| t.dynamic),
-        thread_holes_bytes: of_threads(State::is_hole),
-        thread_tops_bytes: of_threads(|state| state == State::Top),
+        thread_holes_bytes: of_heaps(false, State::is_hole),
+        thread_tops_bytes: of_heaps(false, |state| state == State::Top),
+        fast_bins_bytes: of_heaps(true, |state| state == State::Fast),
         arenas: malloc.arenas.len(),
         mmapped_chunks: totals.hblks as usize,
         mmapped_bytes: totals.hblkhd,

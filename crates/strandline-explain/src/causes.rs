@@ -232,6 +232,8 @@ fn freed_in_malloc(c: &Census, all: &mut Causes) {
     let m = c.malloc.as_ref().unwrap_or(&default);
     let threads = m.thread_holes_bytes + m.thread_tops_bytes;
     let holes = class(c, Class::MallocBins).saturating_sub(m.thread_holes_bytes);
+    let fast = m.fast_bins_bytes.min(holes);
+    let holes = holes - fast;
     let last = c.heaps.iter().filter(|h| h.free_bytes > 0).find_map(|h| h.last.as_ref());
     let above = last.map_or_else(String::new, |last| {
         let who = last.path.as_deref().unwrap_or(match last.type_name.as_str() {
@@ -268,6 +270,10 @@ fn freed_in_malloc(c: &Census, all: &mut Causes) {
         m.arenas.saturating_sub(1)
     );
     all.add("glibc_thread_arenas", "freed", threads, text);
+    let text =
+        "small freed blocks in malloc's fast bins: put together with their neighbours only at the \
+                next large request, or by malloc_trim(0)";
+    all.add("glibc_fast_bins", "freed", fast, text.to_owned());
     let text = "freed blocks in the threads' caches of malloc";
     all.add("glibc_thread_caches", "freed", class(c, Class::MallocThreadCache), text.to_owned());
     let text = "stacks of threads, beyond what is in use now";

@@ -61,11 +61,16 @@ pub struct Cause {
 pub struct Remedy {
     /// Its name, that of `strandline remedies --only`.
     pub name: &'static str,
-    /// Resident bytes that would come back; `None`: only a run can tell.
-    pub predicted_bytes: Option<u64>,
-    /// Where that isn't known: the most that it could be, if there is a bound.
+    /// Resident bytes that would come back; negative: that it would cost; `None`: only a run can
+    /// tell.
+    pub predicted_bytes: Option<i64>,
+    /// Of an estimate, and where nothing can be predicted: the least that it could be, if there is
+    /// a bound.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub at_most_bytes: Option<u64>,
+    pub at_least_bytes: Option<i64>,
+    /// The most that it could be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_most_bytes: Option<i64>,
     /// Worked out from what is free now, as the allocator would do it; or an estimate.
     pub is_estimate: bool,
     /// For people: what it does, and how.

@@ -227,8 +227,9 @@ fn remedies(process: &Process) -> Vec<Remedy> {
     let remedy = |name, most: Option<u64>, text: &str| Remedy {
         name,
         // Where nothing is kept nothing can come.
-        predicted_bytes: most.filter(|&most| most == 0),
-        at_most_bytes: most.filter(|&most| most > 0),
+        predicted_bytes: most.filter(|&most| most == 0).map(|_| 0),
+        at_least_bytes: None,
+        at_most_bytes: most.filter(|&most| most > 0).map(|most| most as i64),
         is_estimate: true,
         text: text.to_owned(),
     };
@@ -312,7 +313,7 @@ mod tests {
             most,
             [
                 ("malloc-trim", Some(0), None),
-                ("pool-trim", None, Some(45 * MIB)),
+                ("pool-trim", None, Some(45 << 20)),
                 ("collect", None, None)
             ]
         );

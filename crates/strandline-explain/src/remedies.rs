@@ -15,60 +15,104 @@ const DEFAULT: u64 = 128 << 10;
 /// Holes that aren't worth a word, bytes.
 const FEW_HOLES: u64 = 1 << 20;
 
+/// Free memory of which it isn't worth a word where it would be, bytes.
+const LITTLE: u64 = 512 << 10;
+
+/// Signed, for people.
+fn signed(bytes: i64) -> String {
+    format!("{}{}", if bytes < 0 { "-" } else { "" }, mib(bytes.unsigned_abs()))
+}
+
+/// Worked out from what is free now, as the allocator would do it.
+fn worked_out(name: &'static str, bytes: Option<u64>, text: &str) -> Remedy {
+    let predicted_bytes = bytes.map(|bytes| bytes as i64);
+    let text = text.to_owned();
+    let (at_least_bytes, at_most_bytes) = (None, None);
+    Remedy { name, predicted_bytes, at_least_bytes, at_most_bytes, is_estimate: false, text }
+}
+
+/// The run would have had to be another one: an estimate, or nothing but the bounds.
+fn estimate(name: &'static str, bytes: Option<i64>, (from, to): (i64, i64), text: &str) -> Remedy {
+    let what = if bytes.is_some() { "an estimate: " } else { "only a run can tell: " };
+    let text = match from == to {
+        true => text.to_owned(),
+        false => format!("{text} ({what}between {} and {})", signed(from), signed(to)),
+    };
+    Remedy {
+        name,
+        // What is read page by page may differ a little from what is counted by block.
+        predicted_bytes: bytes.map(|bytes| bytes.min(to).max(from)),
+        at_least_bytes: Some(from),
+        at_most_bytes: Some(to),
+        is_estimate: true,
+        text,
+    }
+}
+
+fn of_glibc(c: &Census, all: &mut Vec<Remedy>) {
+    let r = &c.returns;
+    let text = "import ctypes; ctypes.CDLL(None).malloc_trim(0)";
+    all.push(worked_out("malloc-trim", Some(r.malloc_trim_bytes), text));
+    let text = "import ctypes, gc; gc.collect(); ctypes.CDLL(None).malloc_trim(0)";
+    all.push(worked_out("collect-and-trim", r.collect_and_trim_bytes, text));
+    let m = c.malloc.clone().unwrap_or_default();
+    // Ends go back in any case; holes if they were large chunks. malloc_trim leaves threads' ends.
+    let most = r.malloc_trim_bytes.saturating_add(m.thread_tops_bytes).max(r.heap_ends_bytes);
+    let bounds = (r.heap_ends_bytes as i64, most as i64);
+    let text = "MALLOC_TRIM_THRESHOLD_=65536 in the environment from the start: the end of the \
+                heap goes back at once, and the thresholds stay where they are";
+    all.push(estimate("trim-threshold", Some(r.low_threshold_bytes as i64), bounds, text));
+    let text = "MALLOC_MMAP_THRESHOLD_=65536 in the environment from the start: blocks from \
+                64 KiB on get a mapping of their own, which goes back when they are freed";
+    // Whether a hole was one block or many can be told only where the threshold had moved.
+    let moved = m.mmap_threshold_bytes.is_some_and(|bytes| bytes > DEFAULT);
+    let tells = moved || class(c, Class::MallocBins) < FEW_HOLES;
+    let bytes = tells.then_some(r.low_mmap_threshold_bytes as i64);
+    all.push(estimate("mmap-threshold", bytes, bounds, text));
+    let free = m.thread_tops_bytes.saturating_add(m.thread_holes_bytes);
+    let (bytes, most, text) = match m.arenas {
+        0 | 1 => (Some(0), 0, "MALLOC_ARENA_MAX=1: there is one arena already".to_owned()),
+        n => {
+            let text = format!(
+                "MALLOC_ARENA_MAX=1 in the environment: what is free in the {} arenas of threads \
+                 would be in one heap, and goes back where it is at its end",
+                n - 1
+            );
+            ((free < LITTLE).then_some(0), free as i64, text)
+        }
+    };
+    all.push(estimate("arena-max", bytes, (0, most), &text));
+}
+
+fn of_pymalloc(c: &Census, all: &mut Vec<Remedy>) {
+    let r = &c.returns;
+    let pools = class(c, Class::FreePools);
+    let free = pools.saturating_add(class(c, Class::FreeBlocks));
+    let tells = pools < LITTLE || pools.saturating_mul(FEW_POOLS) <= free;
+    let text = if tells {
+        "PYTHONMALLOC=malloc in the environment, and malloc_trim(0) afterwards"
+    } else {
+        "PYTHONMALLOC=malloc in the environment, and malloc_trim(0) afterwards: objects of \
+         different sizes would stand among each other"
+    };
+    let bounds = (r.without_pymalloc_least_bytes, r.without_pymalloc_most_bytes);
+    let bytes = tells.then_some(r.without_pymalloc_bytes);
+    all.push(estimate("pythonmalloc-trim", bytes, bounds, text));
+    let text =
+        "strandline.trim(), or `strandline remedies PID --pool-trim`, in a program that runs \
+                under strandline: gives back the pages of free pools (3.10 and later)";
+    all.push(worked_out("pool-trim", Some(r.pool_trim_bytes), text));
+}
+
 /// All remedies that can be thought of here, most bytes first; those that only a run can tell last.
 pub fn remedies(c: &Census) -> Vec<Remedy> {
-    let mut all = Vec::new();
-    let mut add = |name, predicted_bytes, is_estimate, text: String| {
-        let at_most_bytes = None;
-        all.push(Remedy { name, predicted_bytes, at_most_bytes, is_estimate, text });
-    };
-    let r = &c.returns;
-    let is_glibc = c.malloc.is_some();
-    if is_glibc {
-        let text = "import ctypes; ctypes.CDLL(None).malloc_trim(0)";
-        add("malloc-trim", Some(r.malloc_trim_bytes), false, text.to_owned());
-    }
     let text = "import gc; gc.collect()";
-    add("collect", r.collect_bytes, false, text.to_owned());
-    if is_glibc {
-        let text = "import ctypes, gc; gc.collect(); ctypes.CDLL(None).malloc_trim(0)";
-        add("collect-and-trim", r.collect_and_trim_bytes, false, text.to_owned());
-        let text =
-            "MALLOC_TRIM_THRESHOLD_=65536 in the environment from the start: the end of the \
-                    heap goes back at once, and the thresholds stay where they are";
-        add("trim-threshold", Some(r.low_threshold_bytes), true, text.to_owned());
-        let text = "MALLOC_MMAP_THRESHOLD_=65536 in the environment from the start: blocks from \
-                    64 KiB on get a mapping of their own, which goes back when they are freed";
-        let m = c.malloc.clone().unwrap_or_default();
-        // Whether a hole was one block or many can be told only where the threshold had moved.
-        let moved = m.mmap_threshold_bytes.is_some_and(|bytes| bytes > DEFAULT);
-        let tells = moved || class(c, Class::MallocBins) < FEW_HOLES;
-        add("mmap-threshold", tells.then_some(r.low_threshold_bytes), true, text.to_owned());
-        let text = match m.arenas {
-            0 | 1 => "MALLOC_ARENA_MAX=1: there is one arena already".to_owned(),
-            n => format!(
-                "MALLOC_ARENA_MAX=1 in the environment: the free ends of the {} arenas of threads \
-                 would be one",
-                n - 1
-            ),
-        };
-        add("arena-max", Some(m.thread_tops_bytes), true, text);
+    let mut all = vec![worked_out("collect", c.returns.collect_bytes, text)];
+    if c.malloc.is_some() {
+        of_glibc(c, &mut all);
     }
     if !is_27(c) {
-        let free = class(c, Class::FreePools) + class(c, Class::FreeBlocks);
-        let tells = class(c, Class::FreePools) * FEW_POOLS <= free;
-        let text = if tells {
-            "PYTHONMALLOC=malloc in the environment, and malloc_trim(0) afterwards"
-        } else {
-            "PYTHONMALLOC=malloc in the environment, and malloc_trim(0) afterwards: objects of \
-             different sizes would stand among each other, which only a run can tell"
-        };
-        let bytes = tells.then_some(r.without_pymalloc_bytes);
-        add("pythonmalloc-trim", bytes, true, text.to_owned());
-        let text =
-            "strandline.trim(), or `strandline remedies PID --pool-trim`, in a program that \
-                    runs under strandline: gives back the pages of free pools (3.10 and later)";
-        add("pool-trim", Some(r.pool_trim_bytes), false, text.to_owned());
+        of_pymalloc(c, &mut all);
     }
     let p = &c.pinned;
     if p.arenas > 0 {
@@ -79,8 +123,76 @@ pub fn remedies(c: &Census) -> Vec<Remedy> {
              in use ({}) did not sit in {} arenas, these would go back ({} in use hold {})",
             count(p.blocks), types.join(", "), count(p.arenas), mib(p.bytes), mib(p.held_bytes),
         );
-        add("move-pins", Some(p.held_bytes), true, text);
+        // What moves takes as much room elsewhere, or what is free there already.
+        let held = p.held_bytes as i64;
+        all.push(estimate(
+            "move-pins",
+            Some(held),
+            (held, held.saturating_add(p.bytes as i64)),
+            &text,
+        ));
     }
     all.sort_by(|a, b| (b.predicted_bytes, a.name).cmp(&(a.predicted_bytes, b.name)));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strandline_census::{ClassReport, MallocReport, Pinned};
+
+    const MIB: u64 = 1 << 20;
+
+    fn census(malloc: MallocReport, pools: u64) -> Census {
+        let class = |class: Class, bytes| ClassReport {
+            name: class.name().to_owned(),
+            bytes,
+            text: String::new(),
+        };
+        let mut c = Census { malloc: Some(malloc), ..Default::default() };
+        c.classes = vec![class(Class::FreePools, pools), class(Class::FreeBlocks, 10 * MIB)];
+        c
+    }
+
+    fn of(c: &Census, name: &str) -> Remedy {
+        remedies(c).into_iter().find(|r| r.name == name).unwrap()
+    }
+
+    #[test]
+    fn one_arena_is_left_as_it_is_and_of_several_only_a_bound_is_known() {
+        let one = MallocReport { arenas: 1, ..Default::default() };
+        let r = of(&census(one.clone(), 0), "arena-max");
+        assert_eq!((r.predicted_bytes, r.at_most_bytes), (Some(0), Some(0)));
+        let few = MallocReport { arenas: 4, thread_tops_bytes: 3 * MIB, ..one };
+        let r = of(&census(few, 0), "arena-max");
+        assert_eq!((r.predicted_bytes, r.at_most_bytes), (None, Some(3 << 20)));
+        assert!(
+            r.text.ends_with("(only a run can tell: between 0.0 MiB and 3.0 MiB)"),
+            "{}",
+            r.text
+        );
+    }
+
+    #[test]
+    fn free_pools_of_several_sizes_leave_bounds() {
+        let mut c = census(MallocReport::default(), 9 * MIB);
+        c.returns.without_pymalloc_bytes = -(2 << 20);
+        c.returns.without_pymalloc_least_bytes = -(4 << 20);
+        c.returns.without_pymalloc_most_bytes = 5 << 20;
+        let r = of(&c, "pythonmalloc-trim");
+        assert_eq!((r.predicted_bytes, r.at_least_bytes), (None, Some(-(4 << 20))));
+        assert!(r.text.contains("between -4.0 MiB and 5.0 MiB"), "{}", r.text);
+        c.classes[0].bytes = 0;
+        assert_eq!(of(&c, "pythonmalloc-trim").predicted_bytes, Some(-(2 << 20)));
+    }
+
+    #[test]
+    fn a_census_that_says_anything_is_no_trouble() {
+        let mut c = census(MallocReport { arenas: 9, ..Default::default() }, u64::MAX);
+        c.pinned = Pinned { arenas: 1, held_bytes: u64::MAX / 2, bytes: u64::MAX, ..c.pinned };
+        c.returns.without_pymalloc_least_bytes = i64::MAX;
+        c.returns.without_pymalloc_most_bytes = i64::MIN;
+        c.returns.heap_ends_bytes = u64::MAX;
+        assert!(remedies(&c).len() > 5);
+    }
 }

@@ -167,7 +167,7 @@ fn retention(c: &Census) -> Judged {
             " {} would bring back {}{}.",
             r.name,
             if r.is_estimate { "about " } else { "" },
-            mib(r.predicted_bytes.unwrap_or(0))
+            mib(r.predicted_bytes.unwrap_or(0).unsigned_abs())
         ),
         None => " No remedy that is known brings it back while the program runs as it does; the \
                  next objects will use it again."

@@ -97,13 +97,18 @@ impl TypeInfo {
         self.flags & (MANAGED_DICT | MANAGED_WEAKREF) != 0
     }
 
+    /// True if [`TypeInfo::extent`] can tell how large its objects are.
+    pub fn has_extent(&self) -> bool {
+        !(self.has_inline_values() || self.is_text() || self.uncounted)
+    }
+
     /// How many of the `bytes` of a block (or chunk) belong to the object of this type in it: what
     /// follows is left over from before. All of them where it can't be told.
     ///
     /// Fact: `ob_size` at 16 in objects with items; `Py_TPFLAGS_INLINE_VALUES` 1 << 2 (3.13): the
     /// values of attributes follow the object.
     pub fn extent(&self, bytes: &[u8]) -> usize {
-        if self.has_inline_values() || self.is_text() || self.uncounted {
+        if !self.has_extent() {
             return bytes.len();
         }
         let fixed = (self.front + self.basic_size) as usize;

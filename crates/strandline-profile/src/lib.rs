@@ -11,12 +11,13 @@
 mod build;
 mod capture;
 mod check;
+pub mod events;
 mod file;
 mod model;
 mod weights;
 
 pub use build::Builder;
 pub use capture::from_capture;
-pub use file::{is_profile, read, write, FileError, MAGIC, VERSION};
+pub use file::{is_profile, read, write, write_again, FileError, MAGIC, VERSION};
 pub use model::*;
 pub use weights::Weight;

@@ -143,8 +143,9 @@ fn pin_text(pin: &PinReport) -> String {
 }
 
 fn remedies(out: &mut String, e: &Explanation) {
-    let helps =
-        |r: &&Remedy| r.predicted_bytes.or(r.at_most_bytes).is_none_or(|bytes| bytes >= HELP);
+    let helps = |r: &&Remedy| {
+        r.predicted_bytes.or(r.at_most_bytes).is_none_or(|bytes| bytes.unsigned_abs() >= HELP)
+    };
     let (help, none): (Vec<&Remedy>, Vec<&Remedy>) = e.remedies.iter().partition(helps);
     let _ = writeln!(
         out,
@@ -202,9 +203,10 @@ mod tests {
             kind,
             overlaps,
         };
-        let remedy = |name, bytes: Option<u64>, is_estimate, text: &str| Remedy {
+        let remedy = |name, bytes: Option<i64>, is_estimate, text: &str| Remedy {
             name,
             predicted_bytes: bytes,
+            at_least_bytes: None,
             at_most_bytes: None,
             is_estimate,
             text: text.to_owned(),

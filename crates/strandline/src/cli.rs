@@ -253,6 +253,9 @@ pub struct RunOptions {
     /// Record who allocates, by call path, into strandline-SCRIPT.PID.strand (see strandline report)
     #[arg(long)]
     pub stacks: bool,
+    /// --stacks: record every single allocation and free with its time, too
+    #[arg(long, requires = "stacks")]
+    pub events: bool,
     /// --stacks: with the functions of C, C++ and Rust code
     #[arg(long, requires = "stacks")]
     pub native: bool,

@@ -111,6 +111,8 @@ pub enum Error {
     ProfileUnreadable(PathBuf, io::Error),
     #[error("{}: {}", .0.display(), .1)]
     ProfileFile(PathBuf, strandline_profile::FileError),
+    #[error("{}: has no single events in it; run the program with --stacks --events", .0.display())]
+    NoEvents(PathBuf),
     #[error("{}: {}", .0.display(), .1)]
     View(PathBuf, strandline_views::ViewError),
     #[error("the report can't be written to stdout: {}; use -o FILE", reason(.0))]

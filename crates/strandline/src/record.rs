@@ -5,7 +5,11 @@
 //! anew every few seconds, each time as a whole: a profile can be read while the program runs, and
 //! should this process be killed as well, the last one stays.
 
+mod events;
+mod log;
 mod place;
+mod rings;
+mod slices;
 mod timeline;
 
 use std::fs::File;
@@ -16,11 +20,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use strandline_capture::read;
+use strandline_profile::events::{Tags, Told};
 use strandline_profile::{Meta, Profile, State, Types};
 
 use crate::cli::Program;
 use crate::error::Error;
 use crate::launch::Ended;
+use events::Drain;
+use log::Log;
 pub use place::Place;
 use timeline::Timelines;
 
@@ -30,6 +37,10 @@ const OFTEN: Duration = Duration::from_secs(2);
 const WRITING: u32 = 100;
 /// Looking takes at most this part of a processor's time.
 const LOOKING: u32 = 200;
+/// With events: so many times as many bytes of them as the profile had come before the next one,
+const BESIDE: u64 = 4;
+/// or this many times the usual time has passed.
+const SELDOM: u32 = 30;
 
 /// A place for the profile that was found good before the program started.
 pub struct Wanted {
@@ -67,14 +78,17 @@ impl Wanted {
 pub struct Recorder {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Recording>,
+    drain: Option<Drain>,
 }
 
 /// What a recorder's thread works on.
 struct Recording {
     capture: File,
-    place: Place,
+    to: Destination,
     meta: Meta,
     timelines: Timelines,
+    /// What processes told, by region, once that is known.
+    told: Vec<(u32, Told)>,
     /// A profile was written.
     written: bool,
 }
@@ -92,8 +106,14 @@ fn cpu_time() -> Duration {
 
 impl Recorder {
     /// Starts to record into `place` what `capture` holds.
-    /// `command`: program and arguments.
-    pub fn start(capture: &File, place: Place, command: Vec<String>) -> Result<Recorder, Error> {
+    /// `command`: program and arguments; `events`: processes tell every allocation.
+    pub fn start(
+        capture: &File,
+        mut place: Place,
+        command: Vec<String>,
+        events: bool,
+    ) -> Result<Recorder, Error> {
+        let since = Instant::now();
         let capture = capture.try_clone().map_err(Error::Thread)?;
         let stop = Arc::new(AtomicBool::new(false));
         let meta = Meta {
@@ -102,8 +122,17 @@ impl Recorder {
             command,
             ..Meta::default()
         };
+        let (mut log, mut drain) = (None, None);
+        if events {
+            let empty = Profile { meta: meta.clone(), ..Profile::default() };
+            let file = Arc::new(place.grow(&empty)?);
+            drain = Some(Drain::start(&capture, file.clone(), since)?);
+            log = Some(file);
+        }
         let timelines = Timelines::default();
-        let mut recording = Recording { capture, place, meta, timelines, written: false };
+        let told = Vec::new();
+        let to = Destination { place, log };
+        let mut recording = Recording { capture, to, meta, timelines, told, written: false };
         let told = stop.clone();
         let thread = std::thread::Builder::new()
             .name("strandline-record".to_owned())
@@ -112,7 +141,7 @@ impl Recorder {
                 recording
             })
             .map_err(Error::Thread)?;
-        Ok(Recorder { stop, thread })
+        Ok(Recorder { stop, thread, drain })
     }
 
     /// The program has ended: writes the whole profile.
@@ -120,25 +149,50 @@ impl Recorder {
         self.stop.store(true, Relaxed);
         self.thread.thread().unpark();
         let Ok(mut recording) = self.thread.join() else { return Err(Error::RecorderDied) };
+        if let Some(drain) = self.drain {
+            recording.told = drain.finish()?;
+        }
         recording.meta.finished = true;
         match ended {
             Ended::Code(code) => recording.meta.exit_code = Some(code),
             Ended::Signal(signal) => recording.meta.signal = Some(signal),
         }
         let earlier = recording.written;
-        let profile = recording.profile()?;
-        let written = recording.place.write(&profile).map_err(|e| match e {
+        let (profile, tags) = recording.profile()?;
+        let written = recording.to.write(&profile, &tags).map_err(|e| match e {
             Error::Output(path, e) if earlier => Error::ProfileStays(path, e),
             e => e,
         })?;
-        Ok(Recorded { place: recording.place, profile, written })
+        if let Some(why) = tags.iter().find_map(|tags| tags.told.missing.as_ref()) {
+            crate::error::say(&format!("{}: events are missing: {why}", written.path.display()));
+        }
+        Ok(Recorded { to: recording.to, profile, tags, written })
+    }
+}
+
+/// Where a profile is written.
+struct Destination {
+    place: Place,
+    /// With events: the file, which is only appended to.
+    log: Option<Arc<Log>>,
+}
+
+impl Destination {
+    /// Writes a profile: in the place of the last one or, with events, behind them.
+    fn write(&mut self, profile: &Profile, tags: &[Tags]) -> Result<Written, Error> {
+        match &self.log {
+            None => self.place.write(profile),
+            Some(log) => log.append_profile(profile, tags, self.place.path()),
+        }
     }
 }
 
 /// A profile that was written, and may be written again with more in it.
 pub struct Recorded {
-    place: Place,
+    to: Destination,
     profile: Profile,
+    /// What the tags in its events stand for.
+    tags: Vec<Tags>,
     written: Written,
 }
 
@@ -153,7 +207,7 @@ impl Recorded {
         if self.profile.meta.native {
             name(&mut self.profile, &[]);
         }
-        self.place.write(&self.profile)
+        self.to.write(&self.profile, &self.tags)
     }
 }
 
@@ -186,6 +240,7 @@ impl Written {
 impl Recording {
     fn watch(&mut self, stop: &AtomicBool) {
         let (mut look, mut write) = (Instant::now(), Instant::now() + OFTEN);
+        let (mut grown, mut latest) = (0, write);
         while !stop.load(Relaxed) {
             let before = cpu_time();
             if look <= Instant::now() {
@@ -194,15 +249,22 @@ impl Recording {
             }
             let before = cpu_time();
             if write <= Instant::now() {
-                // A full disk now may have room at the end; what is there stays.
-                let _ = self.write();
+                let length = self.to.log.as_ref().map_or(0, |log| log.length());
+                // In a file that is only appended to each of them stays.
+                if self.to.log.is_none() || length >= grown || latest <= Instant::now() {
+                    // A full disk now may have room at the end; what is there stays.
+                    let bytes = self.write().map_or(0, |written| written.bytes);
+                    grown = bytes + bytes.saturating_sub(length) * BESIDE;
+                    latest = Instant::now() + OFTEN * SELDOM;
+                }
                 write = Instant::now() + OFTEN.max((cpu_time() - before) * WRITING);
             }
             std::thread::park_timeout(look.min(write).saturating_duration_since(Instant::now()));
         }
     }
 
-    fn profile(&self) -> Result<Profile, Error> {
+    /// The profile as it is now, and what its tags stand for.
+    fn profile(&self) -> Result<(Profile, Vec<Tags>), Error> {
         let regions = read::regions(&self.capture)?;
         let (mut profile, indexes) = strandline_profile::from_capture(&regions);
         profile.meta = Meta {
@@ -219,12 +281,18 @@ impl Recording {
                 process.totals.rss = point.rss;
             }
         }
-        Ok(profile)
+        let told = |region: u32| {
+            let told = self.told.iter().find(|(of, _)| *of == region);
+            told.map(|(_, told)| told.clone()).unwrap_or_default()
+        };
+        let tags = indexes.into_iter();
+        let tags = tags.map(|(region, paths)| Tags { region, paths, told: told(region) });
+        Ok((profile, tags.collect()))
     }
 
     fn write(&mut self) -> Result<Written, Error> {
-        let profile = self.profile()?;
-        let written = self.place.write(&profile)?;
+        let (profile, tags) = self.profile()?;
+        let written = self.to.write(&profile, &tags)?;
         self.written = true;
         Ok(written)
     }

@@ -113,7 +113,8 @@ fn start(
         | bit(options.census_at_peak, layout::OPTION_CENSUS_PEAK)
         | bit(options.explain, layout::OPTION_EXPLAIN)
         | bit(options.stacks, layout::OPTION_STACKS)
-        | bit(options.native, layout::OPTION_NATIVE);
+        | bit(options.native, layout::OPTION_NATIVE)
+        | bit(options.events, layout::OPTION_EVENTS);
     let capture = shared::capture(bits, &options.functions.join("\n"), options.temporary)?;
     let agent = shared::agent()?;
     let (agent_name, capture_name) =
@@ -123,7 +124,8 @@ fn start(
     let running = launch::start(target, &agent_name, &capture_name)?;
     let record = |wanted: record::Wanted| {
         let command = target.arguments.iter().map(|a| a.to_string_lossy().into_owned());
-        Recorder::start(&capture, wanted.place(running.pid as u32), command.collect())
+        let place = wanted.place(running.pid as u32);
+        Recorder::start(&capture, place, command.collect(), options.events)
     };
     let recorder = match profile.map(record).transpose() {
         Ok(recorder) => recorder,

@@ -4,6 +4,7 @@
 mod diff;
 mod export;
 mod flamegraph;
+mod replay;
 mod report;
 mod stats;
 mod symbolise;
@@ -11,17 +12,18 @@ mod table;
 mod tree;
 
 use std::fs::File;
-use std::io::{self, BufReader, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
 use serde::Serialize;
+use strandline_profile::events::{Interval, Recorded};
 use strandline_profile::{FileError, Profile};
 use strandline_views::text::Look;
 
 use crate::census::to_json;
-use crate::cli::views::View;
+use crate::cli::views::{Part, View};
 use crate::error::Error;
 
 /// Shows what is asked for. The exit code is 0, or 125.
@@ -45,13 +47,17 @@ pub fn is_profile(path: &Path) -> bool {
     read.is_ok() && strandline_profile::is_profile(&start)
 }
 
-/// Reads a profile. What is doubtful about it goes to stderr.
-pub fn read(path: &Path) -> Result<Profile, Error> {
-    let profile = load(path)?;
-    say_doubts(path, &profile);
-    Ok(profile)
+/// Opens a profile.
+fn open(path: &Path) -> Result<Recorded, Error> {
+    let failed = |e: FileError| match e {
+        FileError::Io(e) => Error::ProfileUnreadable(path.to_owned(), e),
+        e => Error::ProfileFile(path.to_owned(), e),
+    };
+    let file = File::open(path).map_err(|e| Error::ProfileUnreadable(path.to_owned(), e))?;
+    Recorded::open(file).map_err(failed)
 }
 
+/// What is doubtful about a profile goes to stderr.
 fn say_doubts(path: &Path, profile: &Profile) {
     for doubt in &profile.doubts {
         let text = strandline_report::text::printable(doubt);
@@ -59,14 +65,23 @@ fn say_doubts(path: &Path, profile: &Profile) {
     }
 }
 
-/// Reads a profile.
-fn load(path: &Path) -> Result<Profile, Error> {
-    let failed = |e: FileError| match e {
-        FileError::Io(e) => Error::ProfileUnreadable(path.to_owned(), e),
-        e => Error::ProfileFile(path.to_owned(), e),
+/// Reads a profile. What is doubtful about it goes to stderr.
+pub fn read(path: &Path) -> Result<Profile, Error> {
+    read_part(path, &Part::default())
+}
+
+/// Reads a part of a profile, which needs events unless it is the whole.
+fn read_part(path: &Path, part: &Part) -> Result<Profile, Error> {
+    let recorded = open(path)?;
+    let profile = if part.from.is_none() && part.to.is_none() {
+        recorded.profile
+    } else if recorded.has_events() {
+        recorded.part(Interval::seconds(part.from, part.to))
+    } else {
+        return Err(Error::NoEvents(path.to_owned()));
     };
-    let file = File::open(path).map_err(|e| Error::ProfileUnreadable(path.to_owned(), e))?;
-    strandline_profile::read(&mut BufReader::new(file)).map_err(failed)
+    say_doubts(path, &profile);
+    Ok(profile)
 }
 
 /// JSON, or text as the place it goes to wants it.

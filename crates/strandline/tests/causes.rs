@@ -22,6 +22,17 @@ fn about(bytes: u64, truth: u64) {
     assert!(off <= (truth * 3 / 100).max(300 << 10), "{bytes} bytes, not {truth}");
 }
 
+/// RSS of the mapping of `size` bytes, by smaps.
+fn resident_of_mapping(pid: u32, size: u64) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let of = |line: &str, field: &str| {
+        line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    let mut lines = text.lines();
+    lines.find(|line| of(line, "Size:") == Some(size / 1024)).expect("no such mapping");
+    lines.find_map(|line| of(line, "Rss:")).unwrap() * 1024
+}
+
 /// Sum of a field of smaps over the mappings that `fits`, bytes.
 fn smaps(pid: u32, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
@@ -125,5 +136,69 @@ def last():
         let (bytes, _) = cause(&explained, "glibc_thread_caches");
         // Some are taken again by what the program does before it sleeps.
         assert!(bytes <= all && bytes > all * 3 / 4, "{bytes} of {all}");
+    });
+}
+
+#[test]
+fn the_last_arena_that_got_empty() {
+    let new = |version| [(3, 10), (3, 11), (3, 13)].contains(&version);
+    one_of_each(new, |python| {
+        // `insert_to_freepool` (Objects/obmalloc.c) keeps the one at the end of its list, of 1 MiB.
+        let code = "
+gone = [object() for _ in range(400000)]
+del gone
+";
+        let explained = Standing::start(python, code).explained();
+        about(cause(&explained, "empty_arenas").0, 1 << 20);
+    });
+}
+
+#[test]
+fn what_a_deep_call_left_of_a_stack() {
+    one_of_each(few, |python| {
+        // An argument of 24 MiB is copied to the stack of the thread that calls, twice by some.
+        let code = "
+import ctypes, threading
+libc = ctypes.CDLL(None)
+class Large(ctypes.Structure):
+    _fields_ = [('bytes', ctypes.c_char * (24 << 20))]
+called, end = threading.Event(), threading.Event()
+def deep():
+    libc.getpid(Large())
+    called.set()
+    end.wait()
+threading.stack_size(80 << 20)
+t = threading.Thread(target=deep)
+t.daemon = True
+t.start()
+called.wait()
+";
+        let s = Standing::start(python, code);
+        let stack = resident_of_mapping(s.pid(), 80 << 20);
+        assert!(stack >= 24 << 20, "{stack}");
+        about(cause(&s.explained(), "unused_stacks").0, stack);
+    });
+}
+
+#[test]
+fn small_blocks_in_fast_bins() {
+    one_of_each(few, |python| {
+        // Chunks of 80 bytes (up to 128 are fast, `DEFAULT_MXFAST`); seven are in the thread's
+        // cache.
+        let code = "
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.free.restype = None
+free = libc.free
+blocks = [libc.malloc(72) for _ in range(200000)]
+def last():
+    for at in blocks:
+        free(at)
+";
+        let explained = Standing::start(python, code).explained();
+        about(cause(&explained, "glibc_fast_bins").0, 200_000 * 80);
     });
 }

@@ -15,7 +15,7 @@ use strandline_capture::layout::{
     lifetime_class, size_class, Path, StacksHead, Tag, BIRTH_SHIFT, MOST_RECENT,
 };
 
-use super::{path_in, path_of, stacks, DISTANCE};
+use super::{events, path_in, path_of, stacks, DISTANCE};
 use crate::counters::{add, add_signed, tag_of};
 use crate::region::region;
 use crate::tls::tls;
@@ -162,6 +162,7 @@ pub fn allocated(tag: u32, n: usize, p: usize) -> u32 {
     let birth = now(h);
     add(&h.clock, n as u64);
     remember(p);
+    events::allocated(tag, n);
     birth
 }
 
@@ -173,6 +174,7 @@ pub fn freed(tag: u32, n: usize, birth: u32, p: usize) {
     before_change(h, state_below(h), t, path);
     add(&t.freed, n as u64);
     add_signed(&r.head.in_use, -(n as i64));
+    events::freed(tag, n, birth);
     add(&t.blocks_freed, 1);
     count(path.lifetimes.get(lifetime_class(now(h).wrapping_sub(birth))));
     let temporary = is_temporary(p);
@@ -200,6 +202,7 @@ pub fn allocated_native(tag: u32, n: usize, p: usize) -> u32 {
     let birth = now(h);
     h.clock_native.fetch_add(n as u64, Relaxed);
     remember(p);
+    events::allocated_native(tag, n);
     birth
 }
 
@@ -210,6 +213,7 @@ pub fn freed_native(tag: u32, n: usize, birth: u32, p: usize) {
     before_change(h, state_below(h), t, path);
     t.freed_native.fetch_add(n as u64, Relaxed);
     r.head.in_use_native.fetch_sub(n as i64, Relaxed);
+    events::freed_native(tag, n, birth);
     path.blocks_freed_native.fetch_add(1, Relaxed);
     count_native(path.lifetimes.get(lifetime_class(now(h).wrapping_sub(birth))));
     if is_temporary(p) != 0 {
@@ -227,6 +231,7 @@ pub fn freed_native(tag: u32, n: usize, birth: u32, p: usize) {
 /// A block of `n` bytes of `tag` that was just counted belongs to `to`, the profiler.
 pub fn move_block(tag: u32, to: u32, n: usize) {
     let h = &stacks().head;
+    events::disowned(tag, n);
     if h.peak_state.load(Relaxed) & 1 == 0 {
         // It was the highest point so far because of these bytes.
         add_signed(&h.peak, -(n as i64));

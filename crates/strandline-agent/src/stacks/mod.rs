@@ -8,6 +8,7 @@
 //! The hooks exist twice, with and without; a run without `--stacks` never comes here.
 
 pub mod count;
+pub mod events;
 mod merge;
 pub mod native;
 pub mod path;
@@ -67,6 +68,7 @@ pub fn resident() -> i64 {
         + pages(h.threads.load(Relaxed), size_of::<Thread>())
         + pages(h.nodes.load(Relaxed), size_of::<Node>())
         + pages(region().head.tags.load(Relaxed), size_of::<Path>())
+        + events::resident()
 }
 
 /// The record that belongs to `tag`.

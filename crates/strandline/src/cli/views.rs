@@ -44,6 +44,7 @@ runs, and on another machine.
 Examples:
   strandline report app.strand
   strandline report app.strand --lines app/cache.py      every line of that file that allocates
+  strandline report app.strand --from 2 --to 3.5         of a profile with events: a part of the run
   strandline report app.strand --process 4711 --json -o report.json";
 
 const TREE_EXAMPLES: &str = "\
@@ -63,6 +64,7 @@ Examples:
 const STATS_EXAMPLES: &str = "\
 Examples:
   strandline stats app.strand
+  strandline stats app.strand --replay      of a profile with events
   strandline stats app.strand --json | jq .temporary_share";
 
 const DIFF_EXAMPLES: &str = "\
@@ -88,6 +90,24 @@ Examples:
   strandline export app.strand --format speedscope -o app.json   for speedscope.app
   strandline export app.strand --format folded --weight in-use
   strandline export app.strand --format parquet -o app.parquet   for DuckDB and its kin";
+
+/// A part of the run, of a profile with events.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Part {
+    /// Only what was allocated from this second of the run on (needs run --stacks --events)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub from: Option<f64>,
+    /// Only until this second: its end is the end of all figures (needs run --stacks --events)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub to: Option<f64>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('s').trim().parse() {
+        Ok(n) if (0.0..=1e9).contains(&n) => Ok(n),
+        _ => Err("a number of seconds since the start of the run, e.g. 1.5".to_owned()),
+    }
+}
 
 const SYMBOLISE_EXAMPLES: &str = "\
 A run with --native looks names up when it ends. What it did not find can be found later, or on
@@ -126,6 +146,9 @@ pub struct FlamegraphOptions {
     /// Overwrite the page if there is one
     #[arg(long)]
     pub force: bool,
+    /// A part of the run
+    #[command(flatten)]
+    pub part: Part,
     /// The figure that is shown first
     #[arg(long, value_name = "FIGURE", default_value = "peak", value_parser = weight())]
     pub weight: Weight,
@@ -152,6 +175,9 @@ pub struct ExportOptions {
     /// Overwrite OUT if there is one
     #[arg(long)]
     pub force: bool,
+    /// A part of the run
+    #[command(flatten)]
+    pub part: Part,
     /// folded: the figure; speedscope: the one that is shown first
     #[arg(long, value_name = "FIGURE", default_value = "peak", value_parser = weight())]
     pub weight: Weight,
@@ -244,6 +270,9 @@ pub struct StatsOptions {
     /// The profile and where to write
     #[command(flatten)]
     pub common: Common,
+    /// Go through all events instead: what they add up to, and whether that is what was counted
+    #[arg(long, conflicts_with_all = ["from", "to", "top"])]
+    pub replay: bool,
     /// Number of call paths in each list
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub top: usize,
@@ -288,6 +317,9 @@ pub struct Common {
     /// The profile, which `strandline run --stacks` wrote
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// A part of the run
+    #[command(flatten)]
+    pub part: Part,
     /// Show one process only [default: all together]
     #[arg(long, value_name = "PID")]
     pub process: Option<u32>,
@@ -368,6 +400,9 @@ mod tests {
             &["diff", "a"],
             &["diff", "a", "b", "--by", "thread"],
             &["stats", "a", "--process", "x"],
+            &["stats", "a", "--replay", "--from", "1"],
+            &["tree", "a", "--from", "-1"],
+            &["tree", "a", "--to", "soon"],
         ] {
             assert_eq!(view(line).unwrap_err(), 2, "{line:?}");
         }

@@ -1,6 +1,6 @@
 //! Where a profile goes: a file that is replaced as a whole, and never one that was there before.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use strandline_profile::{FileError, Profile};
 use tempfile::NamedTempFile;
 
+use super::log::Log;
 use super::Written;
 use crate::error::Error;
 
@@ -79,6 +80,28 @@ impl Place {
         &mut self,
         write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
     ) -> Result<Written, Error> {
+        let (_, bytes) = self.put(write)?;
+        Ok(Written { path: self.path.clone(), bytes })
+    }
+
+    /// Writes a profile, in the place of the last one, and appends to it from then on.
+    pub fn grow(&mut self, profile: &Profile) -> Result<Log, Error> {
+        let path = self.path.clone();
+        let (file, _) = self.put(|to| {
+            strandline_profile::write(profile, to).map_err(|e| Error::Profile(path, e))
+        })?;
+        Log::new(file).map_err(|e| Error::Output(self.path.clone(), e))
+    }
+
+    /// Where the profile is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn put(
+        &mut self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), Error>,
+    ) -> Result<(File, u64), Error> {
         let failed = |e: io::Error| Error::Output(self.path.clone(), e);
         let file = self.temporary().map_err(failed)?;
         let mut to = BufWriter::new(file);
@@ -88,12 +111,12 @@ impl Place {
         let bytes = file.as_file().metadata().map_err(failed)?.len();
         let done =
             if self.ours { file.persist(&self.path) } else { file.persist_noclobber(&self.path) };
-        done.map_err(|e| match e.error.kind() {
+        let file = done.map_err(|e| match e.error.kind() {
             io::ErrorKind::AlreadyExists => Error::ProfileExists(self.path.clone()),
             _ => failed(e.error),
         })?;
         self.ours = true;
-        Ok(Written { path: self.path.clone(), bytes })
+        Ok((file, bytes))
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use strandline_export::{export, ExportError, Format, Options};
 
-use super::read;
+use super::read_part;
 use crate::cli::views::ExportOptions;
 use crate::error::{Error, OUR_FAILURE};
 use crate::record::Place;
@@ -29,7 +29,7 @@ fn make(options: &ExportOptions) -> Result<(), Error> {
     };
     if let Some(path) = &options.output {
         let mut place = Place::prepare(path, options.force)?;
-        let profile = read(&options.file)?;
+        let profile = read_part(&options.file, &options.part)?;
         place.write_with(|to| {
             export(&profile, options.format, &settings, to).map_err(|e| failed(path, e))
         })?;
@@ -40,7 +40,7 @@ fn make(options: &ExportOptions) -> Result<(), Error> {
     if stdout.is_terminal() && !is_text {
         return Err(Error::NotForTerminals(options.format.name()));
     }
-    let profile = read(&options.file)?;
+    let profile = read_part(&options.file, &options.part)?;
     let mut to = BufWriter::new(stdout.lock());
     let done = export(&profile, options.format, &settings, &mut to)
         .and_then(|()| to.flush().map_err(ExportError::Io));

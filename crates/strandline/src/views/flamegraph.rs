@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use strandline_flame::{Disk, FlameError, NoSources, Options, Sources};
 
-use super::read;
+use super::read_part;
 use crate::cli::views::FlamegraphOptions;
 use crate::error::{Error, OUR_FAILURE};
 use crate::record::Place;
@@ -24,7 +24,7 @@ pub fn show(options: &FlamegraphOptions) -> ExitCode {
 fn make(options: &FlamegraphOptions) -> Result<(), Error> {
     let output = options.output.clone().unwrap_or_else(|| options.file.with_extension("html"));
     let mut place = Place::prepare(&output, options.force)?;
-    let profile = read(&options.file)?;
+    let profile = read_part(&options.file, &options.part)?;
     let page = Options {
         sources: !options.no_source,
         title: options.title.clone(),

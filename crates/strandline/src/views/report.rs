@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use strandline_report::Files;
 use strandline_views::{text, Ledger, Merged, Report};
 
-use super::{look, read, rendered};
+use super::{look, read_part, rendered};
 use crate::census::write_report;
 use crate::cli::views::ReportOptions;
 use crate::error::Error;
@@ -16,7 +16,7 @@ pub fn show(options: &ReportOptions) -> ExitCode {
 
 fn make(options: &ReportOptions) -> Result<String, Error> {
     let common = &options.common;
-    let profile = read(&common.file)?;
+    let profile = read_part(&common.file, &common.part)?;
     let merged = Merged::new(&profile, common.process)
         .map_err(|e| Error::View(common.file.to_owned(), e))?;
     let look = look(&common.file, common.output.as_deref());

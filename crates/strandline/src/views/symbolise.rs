@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use strandline_profile::{FrameKind, Profile};
+use strandline_profile::{FileError, FrameKind, Profile};
 
-use super::{load, say_doubts};
+use super::{open, say_doubts};
 use crate::cli::views::SymboliseOptions;
 use crate::error::{Error, OUR_FAILURE};
 use crate::record::{self, Place};
@@ -21,7 +21,8 @@ pub fn show(options: &SymboliseOptions) -> ExitCode {
 }
 
 fn make(options: &SymboliseOptions) -> Result<(), Error> {
-    let mut profile = load(&options.file)?;
+    let recorded = open(&options.file)?;
+    let mut profile = recorded.profile.clone();
     let mut place = match &options.output {
         Some(output) => Place::prepare(output, options.force)?,
         None => Place::prepare(&options.file, true)?,
@@ -32,7 +33,13 @@ fn make(options: &SymboliseOptions) -> Result<(), Error> {
     record::name(&mut profile, &options.dirs);
     say_doubts(&options.file, &profile);
     let left = nameless(&profile);
-    let written = place.write(&profile)?;
+    let to = options.output.as_deref().unwrap_or(&options.file);
+    let written = place.write_with(|out| {
+        recorded.write(&profile, out).map_err(|e| match e {
+            FileError::Io(e) => Error::Output(to.to_owned(), e),
+            e => Error::Profile(to.to_owned(), e),
+        })
+    })?;
     let path: &Path = &written.path;
     crate::error::say(&format!(
         "{} of {before} native frames without a name got one; {left} have none: {}",

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use strandline_views::{text, Merged, Table};
 
-use super::{look, read, rendered, rows};
+use super::{look, read_part, rendered, rows};
 use crate::census::write_report;
 use crate::cli::views::TableOptions;
 use crate::error::Error;
@@ -15,7 +15,7 @@ pub fn show(options: &TableOptions) -> ExitCode {
 
 fn make(options: &TableOptions) -> Result<String, Error> {
     let common = &options.common;
-    let profile = read(&common.file)?;
+    let profile = read_part(&common.file, &common.part)?;
     let failed = |e| Error::View(common.file.to_owned(), e);
     let merged = Merged::new(&profile, common.process).map_err(failed)?;
     let thread = options.thread.as_deref();

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use strandline_views::{text, CallTree, Merged};
 
-use super::{look, read, rendered};
+use super::{look, read_part, rendered};
 use crate::census::write_report;
 use crate::cli::views::TreeOptions;
 use crate::error::Error;
@@ -15,7 +15,7 @@ pub fn show(options: &TreeOptions) -> ExitCode {
 
 fn make(options: &TreeOptions) -> Result<String, Error> {
     let common = &options.common;
-    let profile = read(&common.file)?;
+    let profile = read_part(&common.file, &common.part)?;
     let failed = |e| Error::View(common.file.to_owned(), e);
     let merged = Merged::new(&profile, common.process).map_err(failed)?;
     if let Some(name) = &options.thread {
