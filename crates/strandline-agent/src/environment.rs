@@ -296,12 +296,12 @@ mod tests {
     fn taken(text: &str) -> Option<(Option<String>, String)> {
         let place = agent_in(text.as_bytes())?;
         assert!(keep_preload(text.as_bytes(), place));
-        let mut own = std::ffi::CString::new(text).unwrap().into_bytes_with_nul();
+        let mut own = std::ffi::CString::new(text).ok()?.into_bytes_with_nul();
         // SAFETY: a writable C string, and where the agent stands in it.
         let nothing = unsafe { cut(own.as_mut_ptr().cast(), place) };
         // SAFETY: two C strings.
         let (left, kept) = unsafe { (bytes(own.as_ptr().cast()), bytes(preload_text())) };
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let kept = text(kept);
         // SAFETY: the buffer that was just read, as it was before.
         unsafe { core::ptr::write_bytes(preload_text() as *mut u8, 0, TEXT) };
