@@ -78,6 +78,16 @@ pub unsafe extern "C" fn after_fork_child() {
         return;
     }
     let h = &region().head;
+    if crate::attach::is() {
+        // The counters are private memory, which the child has a copy of.
+        // SAFETY: see `Held`; getpid(2) cannot fail.
+        unsafe {
+            h.pid.store(libc::getpid() as u32, Relaxed);
+            *HELD.0.get() = None;
+        }
+        crate::lines::after_fork();
+        return;
+    }
     let kept = amounts(h).map(|c| c.load(Relaxed));
     // SAFETY: see `Snapshot`; the child has one thread.
     let snapshot = unsafe { &*SNAPSHOT.0.get() };

@@ -27,7 +27,7 @@ const KEYWORDS: c_int = 3;
 
 /// The front's namespace once it ran, owned for the life of the interpreter.
 static NAMESPACE: AtomicUsize = AtomicUsize::new(0);
-/// The builtins that `profile` was put into.
+/// What `profile` was put into: the builtins, or a dict of nobody's ([`profile`]).
 static BUILTINS: AtomicUsize = AtomicUsize::new(0);
 
 /// Makes `profile` a builtin, and runs the front if it has something to look for. False if the
@@ -52,6 +52,30 @@ pub unsafe fn install() -> bool {
     // SAFETY: as above.
     unsafe { call!(symbols::ERR_CLEAR, fn()) };
     done
+}
+
+/// The front's `profile`, a new reference, which is put nowhere; null if the interpreter isn't up to
+/// it.
+///
+/// # Safety
+/// The GIL is held and no exception is set.
+pub unsafe fn profile() -> Object {
+    // SAFETY: documented API, live objects, the caller's promise.
+    unsafe {
+        BUILTINS.store(call!(symbols::DICT_NEW, fn() -> Object) as usize, Relaxed);
+        if !run_once() {
+            return core::ptr::null_mut();
+        }
+        let namespace = NAMESPACE.load(Relaxed) as Object;
+        let profile = call!(
+            symbols::DICT_GET,
+            fn(namespace => Object, c"profile".as_ptr() => *const c_char) -> Object
+        );
+        if !profile.is_null() {
+            call!(symbols::INC_REF, fn(profile => Object));
+        }
+        profile
+    }
 }
 
 /// Runs the front unless it ran; errors are its own and are swallowed.
@@ -216,14 +240,15 @@ unsafe fn front() -> Option<()> {
     // live as long as the interpreter.
     unsafe {
         let namespace = some(call!(symbols::DICT_NEW, fn() -> Object))?;
-        let builtins = some(BUILTINS.load(Relaxed) as Object)?;
+        let shown_in = some(BUILTINS.load(Relaxed) as Object)?;
+        let builtins = some(call!(symbols::GET_BUILTINS, fn() -> Object))?;
         let modules = some(call!(symbols::MODULES, fn() -> Object))?;
         let sys = some(call!(
             symbols::DICT_GET,
             fn(modules => Object, c"sys".as_ptr() => *const c_char) -> Object
         ))?;
         set(namespace, c"__builtins__", builtins)?;
-        set(namespace, c"BUILTINS", builtins)?;
+        set(namespace, c"BUILTINS", shown_in)?;
         set(namespace, c"sys", sys)?;
         set(namespace, c"OPTIONS", new_long(region::options() as i64))?;
         let patterns = region::patterns();

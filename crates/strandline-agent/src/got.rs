@@ -5,6 +5,7 @@
 
 use libc::{c_char, c_int, c_void};
 
+use crate::lookups::{self, Hook};
 use crate::memory::PAGE;
 use crate::symbols::Symbol;
 
@@ -21,6 +22,54 @@ pub fn redirect(wanted: &[(&Symbol, usize)]) -> bool {
     // SAFETY: `visit` gets `r`, which outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(visit), &mut r as *mut Redirect as *mut c_void) };
     r.found == (1 << wanted.len()) - 1
+}
+
+/// How many libraries were ever loaded.
+pub fn libraries() -> u64 {
+    let mut count = 0u64;
+    // SAFETY: `count_libraries` writes to the integer that it is given.
+    unsafe { libc::dl_iterate_phdr(Some(count_libraries), &mut count as *mut u64 as *mut c_void) };
+    count
+}
+
+unsafe extern "C" fn count_libraries(
+    info: *mut libc::dl_phdr_info,
+    _: usize,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: `data` is the counter; `info` is valid for the call.
+    unsafe { *(data as *mut u64) = (*info).dlpi_adds };
+    1
+}
+
+/// Most functions that can be taken the place of.
+const MOST: usize = 32;
+
+/// What is called now, and what is to be called instead.
+struct Interpose<'a> {
+    hooks: &'a [Hook],
+    /// For each hook: libc's function, what everybody finds, which leads there, and ours. Zeros: to be
+    /// left alone.
+    addresses: [(usize, usize, usize); MOST],
+}
+
+/// Points every table entry for one of libc's functions to this library's function of that name.
+/// This library itself and the dynamic linker are left alone; so is an entry that points elsewhere
+/// (the program or another tool has put something there).
+pub fn interpose(hooks: &[Hook]) {
+    let mut r = Interpose { hooks, addresses: [(0, 0, 0); MOST] };
+    for (to, hook) in r.addresses.iter_mut().zip(hooks) {
+        // SAFETY: dlsym(3) with a C string.
+        let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, hook.name.as_ptr()) } as usize;
+        if lookups::leads_to_libcs(found, hook.name) {
+            // `Hook::ours` won't do: in a library that was not preloaded it is what everybody finds.
+            *to = (lookups::libcs(hook.name), found, lookups::ours(hook.name));
+        }
+    }
+    // SAFETY: `visit_interposed` gets `r`, which outlives the call.
+    unsafe {
+        libc::dl_iterate_phdr(Some(visit_interposed), &mut r as *mut Interpose as *mut c_void)
+    };
 }
 
 /// `Elf64_Dyn`.
@@ -95,24 +144,42 @@ unsafe fn tables(mut d: *const Dynamic) -> Tables {
     t
 }
 
-unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
+/// A word that the dynamic linker filled with a symbol's address.
+struct Cell<'a> {
+    name: &'a core::ffi::CStr,
+    at: usize,
+    /// Address range of the object that it is in.
+    object: (usize, usize),
+    /// Address range that is read-only.
+    sealed: (usize, usize),
+}
+
+/// Calls `each` with every such word of a loaded object.
+///
+/// # Safety
+/// `info` is what dl_iterate_phdr(3) gives.
+unsafe fn cells(info: *mut libc::dl_phdr_info, mut each: impl FnMut(&Cell)) {
     // SAFETY: `info` describes a loaded object, whose program headers and dynamic section are
-    // mapped; `data` is the Redirect.
+    // mapped.
     unsafe {
         let info = &*info;
-        let r = &mut *(data as *mut Redirect);
         let headers = core::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum as usize);
         let base = info.dlpi_addr as usize;
         let find = |kind| headers.iter().find(|h| h.p_type == kind);
-        let Some(dynamic) = find(libc::PT_DYNAMIC) else { return 0 };
+        let Some(dynamic) = find(libc::PT_DYNAMIC) else { return };
         let sealed = find(libc::PT_GNU_RELRO).map_or((0, 0), |h| {
             let start = base + h.p_vaddr as usize;
             (start & !(PAGE - 1), start + h.p_memsz as usize)
         });
+        let mapped = headers.iter().filter(|h| h.p_type == libc::PT_LOAD).map(|h| {
+            let start = base + h.p_vaddr as usize;
+            (start, start + h.p_memsz as usize)
+        });
+        let object = mapped.fold((usize::MAX, 0), |(a, b), (c, d)| (a.min(c), b.max(d)));
         let t = tables((base + dynamic.p_vaddr as usize) as *const Dynamic);
         if t.strings < base.max(PAGE) || t.symbols < base.max(PAGE) {
             // The kernel's own object keeps file addresses and calls nothing.
-            return 0;
+            return;
         }
         for (table, bytes) in t.relocations {
             let n = bytes / core::mem::size_of::<Relocation>();
@@ -121,35 +188,77 @@ unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c
                 if [R_64, R_GLOB_DAT, R_JUMP_SLOT].contains(&e.kind) && e.addend == 0 {
                     let symbol = &*(t.symbols as *const ElfSymbol).add(e.symbol as usize);
                     let name = (t.strings + symbol.name as usize) as *const c_char;
-                    point(r, core::ffi::CStr::from_ptr(name), base + e.offset, sealed);
+                    let name = core::ffi::CStr::from_ptr(name);
+                    each(&Cell { name, at: base + e.offset, object, sealed });
                 }
             }
         }
     }
+}
+
+unsafe extern "C" fn visit(info: *mut libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
+    // SAFETY: `data` is the Redirect.
+    unsafe {
+        let r = &mut *(data as *mut Redirect);
+        cells(info, |cell| {
+            for (i, (symbol, to)) in r.wanted.iter().enumerate() {
+                if symbol.name() == cell.name {
+                    r.found |= 1 << i;
+                    store(cell, *to);
+                }
+            }
+        });
+    }
     0
 }
 
-/// Rewrites the word at `cell` if it is for one of the wanted symbols.
+unsafe extern "C" fn visit_interposed(
+    info: *mut libc::dl_phdr_info,
+    _: usize,
+    data: *mut c_void,
+) -> c_int {
+    // SAFETY: `data` is the Interpose; `info` describes a loaded object.
+    unsafe {
+        let r = &*(data as *const Interpose);
+        let name = (*info).dlpi_name;
+        let is_linker = !name.is_null()
+            && core::ffi::CStr::from_ptr(name).to_bytes().windows(4).any(|w| w == b"/ld-");
+        if is_linker {
+            return 0;
+        }
+        let us = visit_interposed as *const () as usize;
+        cells(info, |cell| {
+            if cell.object.0 <= us && us < cell.object.1 {
+                return;
+            }
+            let Some(i) = r.hooks.iter().position(|h| h.name == cell.name) else { return };
+            let Some((real, found, ours)) = r.addresses.get(i).copied() else { return };
+            let now = *(cell.at as *const usize);
+            // Not bound yet: it points into its own object.
+            let unbound = cell.object.0 <= now && now < cell.object.1;
+            if ours != 0 && now != 0 && (now == real || now == found || unbound) {
+                store(cell, ours);
+            }
+        });
+    }
+    0
+}
+
+/// Rewrites a word.
 ///
 /// # Safety
-/// `cell` is a relocated word of a loaded object, whose pages `sealed` are read-only.
-unsafe fn point(r: &mut Redirect, name: &core::ffi::CStr, cell: usize, sealed: (usize, usize)) {
-    for (i, (symbol, to)) in r.wanted.iter().enumerate() {
-        if symbol.name() != name {
-            continue;
+/// It is a relocated word of a loaded object.
+unsafe fn store(cell: &Cell, to: usize) {
+    let page = (cell.at & !(PAGE - 1)) as *mut c_void;
+    let is_sealed = cell.sealed.0 <= cell.at && cell.at < cell.sealed.1;
+    // SAFETY: the caller's promise; a sealed page is opened for one store.
+    unsafe {
+        if is_sealed && libc::mprotect(page, PAGE, libc::PROT_READ | libc::PROT_WRITE) != 0 {
+            return;
         }
-        r.found |= 1 << i;
-        let page = (cell & !(PAGE - 1)) as *mut c_void;
-        let is_sealed = sealed.0 <= cell && cell < sealed.1;
-        // SAFETY: the caller's promise; a sealed page is opened for one store.
-        unsafe {
-            if is_sealed && libc::mprotect(page, PAGE, libc::PROT_READ | libc::PROT_WRITE) != 0 {
-                continue;
-            }
-            *(cell as *mut usize) = *to;
-            if is_sealed {
-                libc::mprotect(page, PAGE, libc::PROT_READ);
-            }
+        *(cell.at as *mut usize) = to;
+        if is_sealed {
+            libc::mprotect(page, PAGE, libc::PROT_READ);
         }
     }
 }

@@ -14,6 +14,7 @@
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("the agent knows the x86-64 Linux ABI only");
 
+pub mod attach;
 mod bare;
 mod census;
 mod chunks;
@@ -49,6 +50,7 @@ mod sites;
 mod stacks;
 mod symbols;
 mod tls;
+mod usage;
 
 pub mod brk;
 pub mod exec;

@@ -56,6 +56,45 @@ struct LinkMap {
     dynamic: *const Dynamic,
 }
 
+/// Where the library that `address` lies in is loaded, and its dynamic section; null if there is none.
+fn library_of(address: *const c_void) -> (usize, *const Dynamic) {
+    let mut info = core::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    let mut map: *const LinkMap = null_mut();
+    // SAFETY: dladdr1(3) fills both in; a link_map lives as long as its library.
+    unsafe {
+        let to = &mut map as *mut _ as *mut *const c_void;
+        if dladdr1(address, info.as_mut_ptr(), to, RTLD_DL_LINKMAP) == 0 || map.is_null() {
+            return (0, core::ptr::null());
+        }
+        ((*map).base, (*map).dynamic)
+    }
+}
+
+fn defined_beside(address: *const c_void, name: &CStr) -> usize {
+    let (base, dynamic) = library_of(address);
+    if dynamic.is_null() {
+        return 0;
+    }
+    // SAFETY: the dynamic section of a loaded library.
+    unsafe { symbol_in(base, dynamic, name) }
+}
+
+/// This library's function of that name; 0 if it has none.
+pub fn ours(name: &CStr) -> usize {
+    defined_beside(ours as *const c_void, name)
+}
+
+/// libc's function of that name, whatever is in front of it; 0 if it has none.
+pub fn libcs(name: &CStr) -> usize {
+    defined_beside(dladdr1 as *const c_void, name)
+}
+
+/// True if `found`, what everybody finds under that name, leads to libc's function: it is that, or a
+/// jump to it in a program that is not position-independent.
+pub fn leads_to_libcs(found: usize, name: &CStr) -> bool {
+    found != 0 && (found == libcs(name) || defined_beside(found as *const c_void, name) == 0)
+}
+
 /// Finds libc's two functions: beside `dladdr1`, which nothing takes the place of.
 #[cold]
 #[inline(never)]

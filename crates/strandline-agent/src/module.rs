@@ -1,8 +1,9 @@
-//! The module `strandline` of a profiled program: `strandline.census()`, `strandline.trim()`,
-//! `strandline.mark()`.
+//! The modules of a profiled program: `_strandline`, which holds what the agent can be asked for, and
+//! `strandline`, which is an installed package of that name, or else the same functions.
 //!
-//! It is an entry in the table of built-in modules (`PyImport_AppendInittab`), made before the
-//! interpreter starts: nothing of it exists until it is imported.
+//! They are entries in the table of built-in modules (`PyImport_AppendInittab`), made before the
+//! interpreter starts: nothing of them exists until one is imported. Where the agent came later
+//! ([`crate::attach`]) the package has `_strandline` filled.
 
 use core::ffi::CStr;
 
@@ -15,7 +16,9 @@ use crate::tls::Quiet;
 use crate::{census, front, python, region, remedy, rss};
 
 const NAME: &CStr = c"strandline";
+const NATIVE_NAME: &CStr = c"_strandline";
 const TEXT: &str = concat!(include_str!("module.py"), "\0");
+const NATIVE_TEXT: &str = concat!(include_str!("module_native.py"), "\0");
 
 /// `PyModuleDef_Slot` (Include/moduleobject.h).
 #[repr(C)]
@@ -44,56 +47,89 @@ struct Static<T>(core::cell::UnsafeCell<T>);
 // SAFETY: only the interpreter writes to them, under its GIL.
 unsafe impl<T> Sync for Static<T> {}
 
-static SLOTS: Static<[Slot; 2]> = Static(core::cell::UnsafeCell::new([
-    Slot { id: EXEC, value: core::ptr::null_mut() },
-    Slot { id: 0, value: core::ptr::null_mut() },
-]));
-static DEFINITION: Static<Definition> = Static(core::cell::UnsafeCell::new(Definition {
-    base: [1, 0, 0, 0, 0],
-    name: NAME.as_ptr(),
-    doc: core::ptr::null(),
-    size: 0,
-    methods: core::ptr::null_mut(),
-    slots: core::ptr::null_mut(),
-    ends: [0; 3],
-}));
+/// What the interpreter is told of a module.
+struct Told {
+    slots: Static<[Slot; 2]>,
+    definition: Static<Definition>,
+}
 
-/// Makes the module importable. Called before the interpreter starts.
+impl Told {
+    const fn new(name: &'static CStr) -> Self {
+        Told {
+            slots: Static(core::cell::UnsafeCell::new([
+                Slot { id: EXEC, value: core::ptr::null_mut() },
+                Slot { id: 0, value: core::ptr::null_mut() },
+            ])),
+            definition: Static(core::cell::UnsafeCell::new(Definition {
+                base: [1, 0, 0, 0, 0],
+                name: name.as_ptr(),
+                doc: core::ptr::null(),
+                size: 0,
+                methods: core::ptr::null_mut(),
+                slots: core::ptr::null_mut(),
+                ends: [0; 3],
+            })),
+        }
+    }
+
+    /// `PyModuleDef_Init` of it.
+    ///
+    /// # Safety
+    /// The GIL is held.
+    unsafe fn init(&'static self, execute: unsafe extern "C" fn(Object) -> c_int) -> Object {
+        // SAFETY: called under the GIL; both statics live as long as the process.
+        unsafe {
+            (*self.slots.0.get())[0].value = execute as usize as *mut c_void;
+            (*self.definition.0.get()).slots = self.slots.0.get() as *mut Slot;
+            call!(
+                symbols::MODULE_DEF_INIT,
+                fn(self.definition.0.get() => *mut Definition) -> Object
+            )
+        }
+    }
+}
+
+static TOLD: Told = Told::new(NAME);
+static NATIVE_TOLD: Told = Told::new(NATIVE_NAME);
+
+/// Makes the modules importable. Called before the interpreter starts.
 pub fn offer() {
     if !symbols::APPEND_INITTAB.found() || !symbols::MODULE_DICT.found() {
         return;
     }
     let is_27 = python::layout().is_some_and(|l| l.version == (2, 7));
-    let init = if is_27 {
-        let f: unsafe extern "C" fn() = init_27;
-        f as usize
+    let inits = if is_27 {
+        let one: unsafe extern "C" fn() = init_27;
+        let two: unsafe extern "C" fn() = init_native_27;
+        [(NAME, one as usize), (NATIVE_NAME, two as usize)]
     } else if symbols::MODULE_DEF_INIT.found() {
-        let f: unsafe extern "C" fn() -> Object = init;
-        f as usize
+        let one: unsafe extern "C" fn() -> Object = init;
+        let two: unsafe extern "C" fn() -> Object = init_native;
+        [(NAME, one as usize), (NATIVE_NAME, two as usize)]
     } else {
         return;
     };
-    // SAFETY: documented API, to be called before Py_Initialize; the name is static.
-    unsafe {
-        call!(
-            symbols::APPEND_INITTAB,
-            fn(NAME.as_ptr() => *const c_char, init => usize) -> c_int
-        );
+    for (name, init) in inits {
+        // SAFETY: documented API, to be called before Py_Initialize; the name is static.
+        unsafe {
+            call!(
+                symbols::APPEND_INITTAB,
+                fn(name.as_ptr() => *const c_char, init => usize) -> c_int
+            );
+        }
     }
 }
 
 /// `PyInit_strandline`
 unsafe extern "C" fn init() -> Object {
-    let f: unsafe extern "C" fn(Object) -> c_int = execute;
-    // SAFETY: called under the GIL; both statics live as long as the process.
-    unsafe {
-        (*SLOTS.0.get())[0].value = f as usize as *mut c_void;
-        (*DEFINITION.0.get()).slots = SLOTS.0.get() as *mut Slot;
-        call!(
-            symbols::MODULE_DEF_INIT,
-            fn(DEFINITION.0.get() => *mut Definition) -> Object
-        )
-    }
+    // SAFETY: called by the import machinery, under the GIL.
+    unsafe { TOLD.init(execute_front) }
+}
+
+/// `PyInit__strandline`
+unsafe extern "C" fn init_native() -> Object {
+    // SAFETY: as above.
+    unsafe { NATIVE_TOLD.init(execute) }
 }
 
 /// `initstrandline`
@@ -102,23 +138,63 @@ unsafe extern "C" fn init_27() {
     unsafe {
         let module = call!(symbols::ADD_MODULE, fn(NAME.as_ptr() => *const c_char) -> Object);
         if !module.is_null() {
+            execute_front(module);
+        }
+    }
+}
+
+/// `init_strandline`
+unsafe extern "C" fn init_native_27() {
+    // SAFETY: as above.
+    unsafe {
+        let module =
+            call!(symbols::ADD_MODULE, fn(NATIVE_NAME.as_ptr() => *const c_char) -> Object);
+        if !module.is_null() {
             execute(module);
         }
     }
 }
 
-/// Fills the module in. An exception that it leaves set is the importer's to see.
-unsafe extern "C" fn execute(module: Object) -> c_int {
+/// Fills `strandline` in. An exception that it leaves set is the importer's to see.
+unsafe extern "C" fn execute_front(module: Object) -> c_int {
+    // SAFETY: called by the import machinery with a live module, under the GIL.
+    unsafe {
+        let names = call!(symbols::MODULE_DICT, fn(module => Object) -> Object);
+        run(names, TEXT)
+    }
+}
+
+/// Runs the text of a module in its namespace.
+unsafe fn run(names: Object, text: &'static str) -> c_int {
+    // SAFETY: the caller's promise: a live dict, the GIL is held.
+    unsafe {
+        let builtins = call!(symbols::GET_BUILTINS, fn() -> Object);
+        let done = front::set(names, c"__builtins__", builtins).is_some()
+            && front::run(text, names).is_some();
+        if done {
+            0
+        } else {
+            -1
+        }
+    }
+}
+
+/// Fills `_strandline` in. An exception that it leaves set is the importer's to see.
+///
+/// # Safety
+/// The GIL is held; `module` is a live module.
+pub unsafe extern "C" fn execute(module: Object) -> c_int {
     // SAFETY: called by the import machinery with a live module, under the GIL.
     unsafe {
         let names = call!(symbols::MODULE_DICT, fn(module => Object) -> Object);
         let owner = region::header().map_or(0, |h| h.owner_pid);
-        let functions: [(&CStr, front::Native); 6] = [
+        let functions: [(&CStr, front::Native); 7] = [
             (c"native_ask", native_ask),
             (c"native_release", native_release),
             (c"native_promising", native_promising),
             (c"native_remedy", native_remedy),
             (c"native_rss", native_rss),
+            (c"native_usage", crate::usage::native_usage),
             (c"mark", crate::bare::native_mark),
         ];
         let filled = {
@@ -129,12 +205,8 @@ unsafe extern "C" fn execute(module: Object) -> c_int {
                     front::set(names, name, object).is_some()
                 })
         };
-        let builtins = call!(symbols::GET_BUILTINS, fn() -> Object);
-        let done = filled
-            && front::set(names, c"__builtins__", builtins).is_some()
-            && front::run(TEXT, names).is_some();
-        if done {
-            0
+        if filled {
+            run(names, NATIVE_TEXT)
         } else {
             -1
         }

@@ -322,6 +322,9 @@ unsafe extern "C" fn arena_free(_ctx: *mut c_void, p: *mut c_void, bytes: usize)
         unsafe { f(b.ctx, p, bytes) };
     } else {
         crate::rss::before_release();
+        if !pools::is_arena(p as usize, bytes) {
+            crate::attach::arena_gone(p as usize);
+        }
         pools::arena_removed(p as usize, bytes);
         let _inside = Flagged::new(IN_ARENA);
         // SAFETY: the wrapped arena allocator's own function.
@@ -363,11 +366,12 @@ fn hooks_of<const SHIFT: u32, const KIND: u32, const FAST: bool, const STACKS: b
 fn wrap_domain(domain: c_int, kept: &'static Kept<Allocator>) -> bool {
     let now = get(domain);
     let ctx = kept.0.get() as *mut c_void;
-    // A table that was wrapped again may have the debug allocator below it: the size class
+    // A table that was wrapped again, or late, may have the debug allocator below it: the size class
     // doesn't follow from the request then.
     // SAFETY: see `Kept`.
     let again = unsafe { (*kept.0.get()).malloc as usize != EMPTY.malloc as usize };
-    let hooks = match (pools::is_16k(), python::kind(), pools::is_flat() && !again) {
+    let fast = pools::is_flat() && !again && !crate::attach::is();
+    let hooks = match (pools::is_16k(), python::kind(), fast) {
         (false, _, true) => hooks::<SHIFT_4K, OBJECT, true>(ctx),
         (false, _, false) => hooks::<SHIFT_4K, OBJECT, false>(ctx),
         (true, CFRAME, true) => hooks::<SHIFT_16K, CFRAME, true>(ctx),
@@ -494,7 +498,8 @@ pub fn wrap() -> bool {
     obj || mem
 }
 
-fn wrap_arenas() {
+/// Wraps the arena allocator, if it isn't. The caller holds the GIL, or no interpreter runs yet.
+pub fn wrap_arenas() {
     if !symbols::SET_ARENA_ALLOCATOR.found() || !symbols::GET_ARENA_ALLOCATOR.found() {
         return;
     }

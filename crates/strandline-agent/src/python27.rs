@@ -10,7 +10,7 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use libc::{c_int, c_void};
+use libc::c_void;
 use strandline_capture::layout::{self as capture, DOMAIN_OBJECT};
 
 use crate::got::redirect;
@@ -160,9 +160,7 @@ pub fn look_again() {
     if python::layout().is_none_or(|l| l.version != (2, 7)) || MALLOC.load(Relaxed) == 0 {
         return;
     }
-    let mut count = 0u64;
-    // SAFETY: `count_libraries` adds to the integer that it is given.
-    unsafe { libc::dl_iterate_phdr(Some(count_libraries), &mut count as *mut u64 as *mut c_void) };
+    let count = crate::got::libraries();
     if count != LIBRARIES.swap(count, Relaxed) {
         start();
         if crate::lines::trace::installed() {
@@ -171,14 +169,4 @@ pub fn look_again() {
             redirect(&[(&symbols::EVAL_FRAME_EX, mine as usize)]);
         }
     }
-}
-
-unsafe extern "C" fn count_libraries(
-    info: *mut libc::dl_phdr_info,
-    _: usize,
-    data: *mut c_void,
-) -> c_int {
-    // SAFETY: `data` is the counter; `info` is valid for the call.
-    unsafe { *(data as *mut u64) = (*info).dlpi_adds };
-    1
 }

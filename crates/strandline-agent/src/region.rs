@@ -132,6 +132,67 @@ fn claim_from(fd: i32) -> bool {
     true
 }
 
+/// Records into private memory, which [`write_to`] copies; false if there is none.
+pub fn claim_private() -> bool {
+    let h = crate::memory::map(layout::HEADER_BYTES) as *mut Header;
+    if h.is_null() {
+        return false;
+    }
+    // SAFETY: fresh memory of the header's size that nobody else knows of yet.
+    unsafe {
+        (*h).magic = layout::MAGIC;
+        (*h).version = layout::VERSION;
+        (*h).room = 1;
+        (*h).regions.store(1, Relaxed);
+    }
+    HEADER.store(h, Relaxed);
+    CLAIMED.store(true, Relaxed);
+    start_tables(region());
+    true
+}
+
+/// Copies what is recorded to the empty file `fd`, as a capture of one region. The caller holds the
+/// GIL; threads without it may go on counting meanwhile.
+pub fn write_to(fd: i32) -> bool {
+    let Some(header) = header() else { return false };
+    let r = region();
+    let h = &r.head;
+    let used = |count: &AtomicU32, size: usize| count.load(Relaxed) as usize * size;
+    let base = addr_of!(*r) as usize;
+    let parts = [
+        (addr_of!(r.head) as usize, size_of::<layout::RegionHead>()),
+        (addr_of!(r.functions) as usize, used(&h.functions, size_of::<layout::Function>())),
+        (addr_of!(r.slots) as usize, used(&h.slots, size_of::<layout::Slot>())),
+        (addr_of!(r.contexts) as usize, used(&h.contexts, size_of::<layout::Context>())),
+        (addr_of!(r.codes) as usize, used(&h.codes, size_of::<layout::Code>())),
+        (addr_of!(r.sites) as usize, used(&h.sites, size_of::<layout::Site>())),
+        (addr_of!(r.tags) as usize, used(&h.tags, size_of::<layout::Tag>())),
+        (addr_of!(r.strings) as usize, used(&h.strings, 1)),
+    ];
+    let end = layout::HEADER_BYTES + layout::REGION_STRIDE;
+    // SAFETY: ftruncate(2) on a descriptor of the caller's.
+    let sized = unsafe { libc::ftruncate(fd, end as libc::off_t) } == 0;
+    sized
+        && write_at(fd, addr_of!(*header) as usize, size_of::<Header>(), 0)
+        && parts.iter().all(|(from, n)| {
+            let n = (*n).min(size_of::<Region>() - (from - base));
+            write_at(fd, *from, n, layout::HEADER_BYTES + from - base)
+        })
+}
+
+/// Writes `n` bytes at `from` to offset `to` of a file.
+fn write_at(fd: i32, mut from: usize, mut n: usize, mut to: usize) -> bool {
+    while n > 0 {
+        // SAFETY: pwrite(2) reads bytes of the header or the region, which stay mapped.
+        let done = unsafe { libc::pwrite(fd, from as *const libc::c_void, n, to as libc::off_t) };
+        if done <= 0 {
+            return false;
+        }
+        (from, n, to) = (from + done as usize, n - done as usize, to + done as usize);
+    }
+    true
+}
+
 /// From now on counters go to a private copy: the capture keeps what it says.
 pub fn detach(path: *const libc::c_char) {
     let fd = open(path);

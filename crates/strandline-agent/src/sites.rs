@@ -128,6 +128,9 @@ fn miss(tstate: usize, key: u64, wanted: u32) -> u32 {
     note_thread(tstate);
     crate::setup::python_runs(tstate);
     crate::python27::look_again();
+    if crate::attach::is() {
+        crate::attach::look_again();
+    }
     let Some((tag, cacheable)) = resolve(tstate, 0) else { return UNKNOWN };
     if cacheable && key != 0 {
         let c = slot_of(key);

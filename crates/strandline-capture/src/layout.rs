@@ -157,6 +157,9 @@ pub const CAN_LINES: u32 = 4;
 pub const CAN_SITES: u32 = 8;
 /// [`RegionHead::abilities`]: the front ran: `profile` was a builtin.
 pub const CAN_FRONT: u32 = 16;
+/// [`RegionHead::abilities`]: no ability: the process ran already when the agent came, so that what
+/// was allocated before isn't known, nor what is stranded.
+pub const CAME_LATE: u32 = 32;
 
 /// [`RegionHead::refusal`]: no reason to refuse.
 pub const REFUSED_NOT: u32 = 0;

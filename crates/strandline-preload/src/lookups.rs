@@ -1,6 +1,6 @@
 //! Looking up symbols by name: [`strandline_agent::lookups`].
 
-use libc::{c_char, c_void};
+use libc::{c_char, c_int, c_void};
 use strandline_agent::lookups::{self as hooks, Hook};
 
 macro_rules! by_name {
@@ -38,4 +38,12 @@ pub unsafe extern "C" fn dlvsym(
 ) -> *mut c_void {
     // SAFETY: libc's own contract, passed on.
     unsafe { hooks::dlvsym(handle, name, version, &FAMILY) }
+}
+
+/// For the package `strandline`, which loads this library into a process that already runs: fills
+/// the module `_strandline`. Called with the GIL. 0, or why not ([`strandline_agent::attach`]).
+#[no_mangle]
+pub unsafe extern "C" fn strandline_attach(module: *mut c_void) -> c_int {
+    // SAFETY: the contract of the function, passed on.
+    unsafe { strandline_agent::attach::prepare(module, &FAMILY) }
 }

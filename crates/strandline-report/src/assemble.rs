@@ -152,15 +152,16 @@ fn process(
 fn ledger(p: &Process, l: &read::Ledger) -> LedgerRow {
     let rss = l.kernel_rss.saturating_sub(l.profiler);
     let exact = p.can(BYTES);
-    let stranded = exact.then_some(l.stranded_arenas.saturating_add(l.stranded_heap));
+    let whole = !p.can(layout::CAME_LATE);
+    let stranded = (exact && whole).then_some(l.stranded_arenas.saturating_add(l.stranded_heap));
     let rest = stranded.map(|s| rss.saturating_sub(l.in_use).saturating_sub(s));
     LedgerRow {
         rss_bytes: rss,
         kernel_rss_bytes: l.kernel_rss,
         profiler_bytes: l.profiler,
         in_use_bytes: exact.then_some(l.in_use),
-        stranded_arenas_bytes: p.can(layout::CAN_BLOCKS).then_some(l.stranded_arenas),
-        stranded_heap_bytes: p.can(layout::CAN_MALLOC).then_some(l.stranded_heap),
+        stranded_arenas_bytes: (p.can(layout::CAN_BLOCKS) && whole).then_some(l.stranded_arenas),
+        stranded_heap_bytes: (p.can(layout::CAN_MALLOC) && whole).then_some(l.stranded_heap),
         stranded_bytes: stranded,
         rest_bytes: rest,
         unix_ns: l.when,
@@ -239,6 +240,8 @@ fn line(p: &Process, l: &read::Line) -> Line {
     let read = l.readings != 0;
     let exact = p.can(BYTES);
     let lines = exact && p.can(layout::CAN_SITES);
+    // What was allocated before the agent came isn't known.
+    let whole = exact && read && !p.can(layout::CAME_LATE);
     let rest = l.rss.saturating_sub(l.in_use_at_rss).saturating_sub(l.stranded_at_rss);
     Line {
         line: l.line,
@@ -248,10 +251,10 @@ fn line(p: &Process, l: &read::Line) -> Line {
         allocated_bytes: lines.then_some(l.allocated),
         freed_bytes: lines.then_some(l.freed),
         in_use_bytes: lines.then_some(l.in_use),
-        stranded_increment_bytes: (exact && read).then_some(l.stranded_increment),
-        stranded_bytes: (exact && read).then_some(l.stranded_at_rss),
-        total_in_use_bytes: (exact && read).then_some(l.in_use_at_rss),
-        rest_bytes: (exact && read).then_some(rest),
+        stranded_increment_bytes: whole.then_some(l.stranded_increment),
+        stranded_bytes: whole.then_some(l.stranded_at_rss),
+        total_in_use_bytes: whole.then_some(l.in_use_at_rss),
+        rest_bytes: whole.then_some(rest),
         occurrences: Some(l.occurrences),
         source: None,
         account: None,

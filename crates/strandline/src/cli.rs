@@ -4,6 +4,7 @@
 //! `-c` or `--`. All that follows belongs to the program, whatever it looks like. clap has no
 //! such rule, so the words are divided first and clap only sees ours.
 
+pub mod package;
 pub mod views;
 
 use std::ffi::{OsStr, OsString};
@@ -41,6 +42,8 @@ enum Verb {
     /// Show a profile by call path
     #[command(flatten)]
     View(views::View),
+    #[command(flatten)]
+    Package(package::Package),
 }
 
 const CENSUS_USAGE: &str = "strandline census [OPTIONS] PID
@@ -320,6 +323,8 @@ pub enum Command {
     Remedies(RemediesOptions, Program),
     /// `report`, `tree` and the other verbs that show a profile by call path
     View(views::View),
+    /// What the Python package asks for
+    Package(package::Package),
 }
 
 /// What `run` is to do.
@@ -343,6 +348,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Command, clap::Error> {
         Verb::Census(options) => Ok(Command::Census(options)),
         Verb::Explain(options) => Ok(Command::Explain(options)),
         Verb::View(view) => Ok(Command::View(view)),
+        Verb::Package(package) => Ok(Command::Package(package)),
         Verb::Run(options) => {
             let patterns: usize = options.functions.iter().map(|p| p.len() + 1).sum();
             if patterns > strandline_capture::layout::MAX_PATTERNS {

@@ -23,6 +23,7 @@ mod launch;
 mod lines;
 mod moments;
 mod output;
+mod package;
 mod progress;
 mod record;
 mod remedies;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Ok(cli::Command::RemedyOf(options)) => control::apply(&options),
         Ok(cli::Command::Remedies(options, program)) => remedies::measure(&options, &program),
         Ok(cli::Command::View(view)) => views::show(&view),
+        Ok(cli::Command::Package(package)) => package::serve(&package),
         // Help and version go to stdout with code 0, usage errors to stderr with code 2.
         Err(e) => e.exit(),
     }

@@ -17,7 +17,7 @@ use strandline_capture::layout;
 use crate::error::Error;
 
 /// The agent's library, built by `build.rs`.
-static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libstrandline_preload.so"));
+pub static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libstrandline_preload.so"));
 
 /// The name by which another process of the same user can open `file` while we live.
 pub fn name_for_others(file: &File) -> String {

@@ -145,7 +145,7 @@ impl Stack {
 
 /// Folds the watermark into every thread's innermost activation and starts it anew.
 #[inline(always)]
-fn fold() -> i64 {
+pub fn fold() -> i64 {
     let h = &region().head;
     let highest = h.watermark.load(Relaxed);
     let now = counters::in_use();
@@ -153,6 +153,7 @@ fn fold() -> i64 {
     if highest > h.peak.load(Relaxed) {
         h.peak.store(highest, Relaxed);
     }
+    crate::usage::folded(highest);
     if TAKEN.load(Relaxed) > 1 {
         fold_all(highest);
     } else if let Some(a) = mine().and_then(Stack::top) {

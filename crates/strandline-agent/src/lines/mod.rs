@@ -13,5 +13,5 @@ pub mod marked;
 pub mod monitoring;
 pub mod trace;
 
-pub use activation::{after_fork, enter, leave, line, quiet_line, Entry};
+pub use activation::{after_fork, enter, fold, leave, line, quiet_line, Entry};
 pub use marked::code_freed;

@@ -12,6 +12,16 @@ use crate::model::{Moment, ProcessRow, ProcessState, Run};
 
 /// Renders the report. `cwd`: paths beneath it are shown relative to it.
 pub fn render(run: &Run, cwd: Option<&Path>) -> String {
+    let mut out = tables(run, cwd);
+    summary::render(&mut out, run, cwd);
+    for moment in &run.censuses {
+        census_at(&mut out, run, moment);
+    }
+    out
+}
+
+/// Renders the tables of profiled functions alone.
+pub fn tables(run: &Run, cwd: Option<&Path>) -> String {
     let mut out = String::new();
     let several = run.functions.iter().filter(|f| f.calls != 0).count() > 1;
     let mut of_process = run.main;
@@ -33,10 +43,6 @@ pub fn render(run: &Run, cwd: Option<&Path>) -> String {
     if run.functions.is_empty() && !run.function_patterns.is_empty() && run.main.is_some() {
         let patterns = printable(&run.function_patterns.join(", "));
         out.push_str(&format!("No function that ran matches --function {patterns}\n\n"));
-    }
-    summary::render(&mut out, run, cwd);
-    for moment in &run.censuses {
-        census_at(&mut out, run, moment);
     }
     out
 }
