@@ -49,7 +49,11 @@ fn predicted(explained: &Value, remedy: &str) -> i64 {
 
 /// Within 5 % or 0.5 MiB.
 fn agrees(predicted: i64, returned: i64, what: &str) {
-    let most = (returned.abs() / 20).max(512 << 10);
+    agrees_within(512 << 10, predicted, returned, what);
+}
+
+fn agrees_within(noise: i64, predicted: i64, returned: i64, what: &str) {
+    let most = (returned.abs() / 20).max(noise);
     let off = (predicted - returned).abs();
     assert!(off <= most, "{what} returned {returned} bytes, predicted were {predicted}");
 }
@@ -156,17 +160,22 @@ impl Compared {
 
     /// That every prediction is right, and every bound holds.
     fn check(&self) {
+        self.check_within(512 << 10);
+    }
+
+    /// The same of a program that itself differs by `noise` bytes from run to run.
+    fn check_within(&self, noise: i64) {
         for name in NAMES.split(',') {
             let Some(returned) = self.returned(name) else { continue };
             let all = self.explained["remedies"].as_array().unwrap();
             let r = all.iter().find(|r| r["name"] == name).unwrap();
             let what = format!("{}: {name}", self.what);
             if let Some(predicted) = r["predicted_bytes"].as_i64() {
-                agrees(predicted, returned, &what);
+                agrees_within(noise, predicted, returned, &what);
             }
             if r["is_estimate"] == true {
                 let (least, most) = (number(r, "at_least_bytes"), number(r, "at_most_bytes"));
-                let off = (returned.abs() / 20).max(512 << 10);
+                let off = (returned.abs() / 20).max(noise);
                 let bounds = least - off..=most + off;
                 assert!(bounds.contains(&returned), "{what}: {returned}, not {least} to {most}");
             }
@@ -251,7 +260,11 @@ fn what_one_arena_would_return_has_bounds() {
     let some = [(2, 7), (3, 11), (3, 13)];
     one_of_each(
         |v| some.contains(&v),
-        |python| Compared::of(python, "threads", &format!("{POINT}{THREADS}")).check(),
+        // Which thread comes to which arena, and when, is another matter each time.
+        |python| {
+            let program = format!("{POINT}{THREADS}");
+            Compared::of(python, "threads", &program).check_within(3 << 20);
+        },
     );
 }
 
