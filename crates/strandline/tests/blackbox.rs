@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -417,27 +416,13 @@ sys.stdout.write(' and done')
             let source = format!("{PRELUDE}{body}sys.exit({code})\n");
             let (mut command, path) = command(python, &dir, &source, &[]);
             let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = streams.stderr(Stdio::piped()).spawn().unwrap();
+            let child = streams.stderr(Stdio::piped()).spawn().unwrap();
             let start = Instant::now();
             while !path.exists() {
                 assert!(start.elapsed() < Duration::from_secs(60), "no profile of what runs");
                 std::thread::sleep(Duration::from_millis(20));
             }
-            let none = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
-            // SAFETY: prlimit(2) of a child of this process, which has not been waited for.
-            let status = unsafe {
-                let pid = child.id() as libc::pid_t;
-                libc::prlimit(pid, libc::RLIMIT_FSIZE, &none, std::ptr::null_mut())
-            };
-            assert_eq!(status, 0);
-            child.stdin.take().unwrap().write_all(b"\n").unwrap();
-            let ended = child.wait_with_output().unwrap();
-            assert_eq!(ended.stdout, b"started and done");
-            let wanted = if code == 0 { 125 } else { code };
-            let said = String::from_utf8_lossy(&ended.stderr);
-            assert_eq!(ended.status.code(), Some(wanted), "{said}");
-            let line = said.lines().find(|line| line.contains("out.strand: the profile can't"));
-            assert!(line.is_some_and(|line| line.contains("stays")), "{said}");
+            ends_without_room(child, if code == 0 { 125 } else { code });
             let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
             assert_eq!(left.len(), 2, "{left:?}");
             let profile = read(&path);

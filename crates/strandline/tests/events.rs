@@ -3,24 +3,18 @@
 
 mod common;
 
-use std::io::Write;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path as File, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::recorded::{self, ends_without_room};
 use common::*;
 use strandline_profile::events::{Interval, Recorded, Replayed};
 use strandline_profile::{Amount, Weight};
 
 fn command(python: &Python, dir: &Dir, source: &str) -> (Command, PathBuf) {
-    let script = dir.file("program.py", source);
-    let profile = dir.join("out.strand");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
-    clean(&mut command);
-    command.args(["run", "--stacks", "--events", "-o"]).arg(&profile);
-    command.arg("--python").arg(&python.path).arg(script).current_dir(dir.path());
-    (command, profile)
+    recorded::command(python, dir, source, &["--events"])
 }
 
 fn open(path: &File) -> Recorded {
@@ -189,24 +183,11 @@ fn a_full_disk_ends_events_and_nothing_else() {
             let dir = Dir::new();
             let (mut command, path) = command(python, &dir, &source);
             let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = streams.stderr(Stdio::piped()).spawn().unwrap();
+            let child = streams.stderr(Stdio::piped()).spawn().unwrap();
             until("events and a profile are in the file", || {
                 path.exists() && open(&path).replay(Interval::ALL).iter().any(|p| p.events > 1000)
             });
-            let none = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
-            // SAFETY: prlimit(2) of a child of this process, which has not been waited for.
-            let status = unsafe {
-                let pid = child.id() as libc::pid_t;
-                libc::prlimit(pid, libc::RLIMIT_FSIZE, &none, std::ptr::null_mut())
-            };
-            assert_eq!(status, 0);
-            child.stdin.take().unwrap().write_all(b"\n").unwrap();
-            let ended = child.wait_with_output().unwrap();
-            assert_eq!(ended.stdout, b"started and done");
-            let said = String::from_utf8_lossy(&ended.stderr);
-            assert_eq!(ended.status.code(), Some(125), "{said}");
-            let line = said.lines().find(|line| line.contains("out.strand: the profile can't"));
-            assert!(line.is_some_and(|line| line.contains("stays")), "{said}");
+            ends_without_room(child, 125);
             let recorded = open(&path);
             assert!(!recorded.profile.meta.finished && recorded.profile.doubts.is_empty());
             let replayed = recorded.replay(Interval::ALL);

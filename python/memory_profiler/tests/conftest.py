@@ -1,3 +1,4 @@
+"""What the tests share: the rows of tables, and running this interpreter in an empty directory."""
 import os
 import re
 import subprocess

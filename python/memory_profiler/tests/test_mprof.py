@@ -1,3 +1,4 @@
+"""The command mprof: what it runs, writes, lists, plots and returns."""
 import os
 import subprocess
 import sys

@@ -1,3 +1,4 @@
+"""memory_usage(): every way to call it, and what it leaves behind."""
 import io
 import os
 import subprocess

@@ -1,7 +1,8 @@
 //! Running programs with `run --stacks`, and asking the profile.
 
+use std::io::Write;
 use std::path::{Path as File, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command};
 
 use strandline_profile::{Amount, Domain, Path, Process, Profile, Weight};
 
@@ -133,4 +134,23 @@ pub fn large(process: &Process, function: &str) -> (Amount, Amount) {
         process.paths.iter().filter(fits).map(of).fold(Amount::default(), Amount::plus)
     };
     (sum(|path| path.allocated), sum(|path| path.freed))
+}
+
+/// A program that waits for a line goes on, with no more room for files: it notices nothing,
+/// strandline says that the last profile stays and ends with `code`.
+pub fn ends_without_room(mut child: Child, code: i32) {
+    let none = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
+    // SAFETY: prlimit(2) of a child of this process, which has not been waited for.
+    let status = unsafe {
+        let pid = child.id() as libc::pid_t;
+        libc::prlimit(pid, libc::RLIMIT_FSIZE, &none, std::ptr::null_mut())
+    };
+    assert_eq!(status, 0);
+    child.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.stdout, b"started and done");
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(code), "{said}");
+    let line = said.lines().find(|line| line.contains("out.strand: the profile can't"));
+    assert!(line.is_some_and(|line| line.contains("stays")), "{said}");
 }

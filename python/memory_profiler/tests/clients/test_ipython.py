@@ -1,3 +1,4 @@
+"""The magics in IPython and in a notebook that nbclient runs, unmodified."""
 import io
 import re
 from contextlib import redirect_stdout
