@@ -53,7 +53,13 @@ HIGH_WATER = (
     "[l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
 )
 ONE_TABLE = "@profile\ndef f():\n    pass\nf()"
-GROUPS = ["start", "memory", "hot", "workloads", "founding"]
+GROUPS = ["start", "memory", "hot", "workloads", "stacks", "events", "native", "founding"]
+# Recording by call path: group, options, targets of w1 to w5 (None: none was set).
+BY_PATH = [
+    ("stacks", ["--stacks"], [1.20, 1.27, 1.05, 1.08, 1.35]),
+    ("events", ["--stacks", "--events"], [1.6, 1.6, 1.08, 1.15, 1.9]),
+    ("native", ["--stacks", "--native"], [None] * 5),
+]
 
 
 class Failed(Exception):
@@ -189,16 +195,11 @@ class Bench:
 
         return "strandline", run
 
-    def by_path(self, python, *words):
+    def by_path(self, options, python, *words):
         profile = self.dir / "run.strand"
-        options = ["run", "--stacks", "--force", "-o", profile, "--python", python.path]
-        return "strandline --stacks", lambda: Ran([self.strandline, *options, *words], self.dir)
-
-    def by_event(self, python, *words):
-        profile = self.dir / "run-events.strand"
-        options = ["run", "--stacks", "--events", "--force", "-o", profile]
-        command = [self.strandline, *options, "--python", python.path, *words]
-        return "strandline --stacks --events", lambda: Ran(command, self.dir)
+        command = [self.strandline, "run", *options, "--force", "-o", profile]
+        command += ["--python", python.path, *words]
+        return " ".join(["strandline", *options]), lambda: Ran(command, self.dir)
 
     def pair(self, python, *words):
         return [self.plain(python, *words), self.profiled(python, *words)]
@@ -246,6 +247,10 @@ class Bench:
 
     def cpu_ratio(self, python, *words):
         return ratios(rounds(self.pair(python, *words), self.rounds), "strandline")
+
+    def by_path_ratio(self, options, python, *words):
+        name, run = self.by_path(options, python, *words)
+        return ratios(rounds([self.plain(python, *words), (name, run)], self.rounds), name)
 
     def example(self, name, plain):
         """A founding program; `plain`: with a `profile` that does nothing."""
@@ -312,6 +317,14 @@ class Bench:
 
                 measure = lambda p, words=words: self.cpu_ratio(p, *words)
                 row(title + ", CPU", target, w4_or(name, measure))
+        for group, options, targets in BY_PATH:
+            if group not in groups:
+                continue
+            for (name, title, full, small, _, _), target in zip(CPU_ROWS, targets):
+                words = [self.workload(name)] + (small if self.quick else full)
+                measure = lambda p, o=options, w=words: self.by_path_ratio(o, p, *w)
+                title = "`%s`, %s, CPU" % (" ".join(options), title)
+                row(title, target, w4_or(name, measure))
         if "founding" in groups:
             for path in sorted(EXAMPLES.glob("*.py")):
                 measure = lambda p, name=path.name: self.founding_ratio(p, name)
@@ -323,8 +336,8 @@ class Bench:
 
     def peer_variants(self, python, words):
         found = [self.plain(python, *words), self.profiled(python, *words)]
-        found.append(self.by_path(python, *words))
-        found.append(self.by_event(python, *words))
+        for _, options, _ in BY_PATH:
+            found.append(self.by_path(options, python, *words))
         count = iter(range(1000000))
         if python.has("memray"):
 
@@ -418,10 +431,12 @@ def cell(value, unit, target):
     if isinstance(value, Ratio):
         # Without the spread a reader can't tell a miss from a busy machine.
         text += " (%.2f–%.2f)" % (value.low, value.high)
-    return text if value <= target else "%s **(missed)**" % text
+    return text if target is None or value <= target else "%s **(missed)**" % text
 
 
 def target_text(target, unit):
+    if target is None:
+        return "–"
     if callable(target):
         return "≤ %.2f on 3.11, else 0.06 more" % target(None)
     return "≤ %s %s" % (target, unit) if unit != "×" else "≤ %.2f" % target

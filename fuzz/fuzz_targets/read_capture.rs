@@ -12,4 +12,6 @@ fuzz_target!(|data: &[u8]| {
     bytes[16..20].copy_from_slice(&2u32.to_le_bytes());
     bytes[layout::HEADER_BYTES..].copy_from_slice(data);
     let _ = read::read(&bytes[..]);
+    // With the call paths, where the options say that there are some.
+    let _ = read::regions(&bytes[..]);
 });

@@ -163,7 +163,7 @@ def _run_parser():
         dest="backend",
         choices=BACKENDS,
         default="psutil",
-        help="Current supported backends: 'psutil', 'psutil_pss', 'psutil_uss', 'posix', 'tracemalloc'. Defaults to 'psutil'.",
+        help="Current supported backends: 'psutil', 'psutil_pss', 'psutil_uss', 'posix', 'tracemalloc', 'exact'. Defaults to 'psutil'.",
     )
     add("program", nargs=argparse.REMAINDER, help=PROGRAM_HELP)
     return parser

@@ -9,6 +9,8 @@ from . import _binary
 from ._binary import Error
 
 _lock = threading.Lock()
+# The module of an agent that counts nothing yet, and of one that does.
+_prepared = None
 _loaded = None
 _profile = None
 
@@ -57,17 +59,32 @@ def profile():
     return _profile
 
 
+def prepared():
+    """The module of the agent in a process that was started without it: for what needs no counting, and costs nothing
+    from then on."""
+    with _lock:
+        return _loaded or _prepare()
+
+
+def _prepare():
+    global _prepared
+    if _prepared is None:
+        import ctypes
+        import types
+
+        library = _library(ctypes)
+        module = types.ModuleType("_strandline")
+        library.strandline_attach.argtypes = [ctypes.py_object]
+        status = library.strandline_attach(module)
+        if status != 0:
+            raise Error("strandline can't count in this process: %s" % _REASONS.get(status, status))
+        _prepared = module
+    return _prepared
+
+
 def _attach():
     global _profile
-    import ctypes
-    import types
-
-    library = _library(ctypes)
-    module = types.ModuleType("_strandline")
-    library.strandline_attach.argtypes = [ctypes.py_object]
-    status = library.strandline_attach(module)
-    if status != 0:
-        raise Error("strandline can't count in this process: %s" % _REASONS.get(status, status))
+    module = _prepare()
     # Blocks in arenas from before are told from others by where these are.
     seen = json.loads(_binary.look_at_us("census", None, "--json", "--paths", "0").decode("utf-8"))
     for arena in seen["arenas"]:

@@ -70,19 +70,55 @@ def tables(text=False):
     """The line tables of this process until now: a list of dicts, one a function.
 
     They are the `functions` of ``strandline run --json`` (docs/json.md): amounts in bytes, None for what
-    isn't known. With ``text=True``: as text.
+    isn't known. With ``text=True``: as text. Under `strandline run` the report has them at the end, too.
     """
-    if _process is None:
-        if _agent.preloaded() is not None:
-            raise Error("under `strandline run` the report has the tables, at the program's end")
+    if _agent.present() is None:
         return "" if text else []
-    import tempfile
+    with Counted() as counted:
+        return counted.said() if text else json.loads(counted.said("--json"))["functions"]
 
-    with tempfile.TemporaryFile() as f:
-        if not _agent.load().native_write(f.fileno()):
-            raise Error("the tables can't be written to a temporary file: is the disk full?")
-        words = ["tables", "/proc/self/fd/%d" % f.fileno(), "--pid", str(os.getpid())]
-        if not text:
-            words.append("--json")
-        answer = _binary.output(*words, pass_fds=(f.fileno(),)).decode("utf-8")
-    return answer if text else json.loads(answer)["functions"]
+
+# More source lines than the agent can tell apart (`MAX_SITES` in crates/strandline-capture/src/layout.rs).
+_ALL = "1000000000"
+
+
+class Counted(object):
+    """What the agent has counted until now, in a temporary file: a context manager that closes it.
+
+    Making one allocates next to nothing: what it says can be worked out later.
+    """
+
+    def __init__(self):
+        import tempfile
+
+        self.file = tempfile.TemporaryFile()
+        if not _agent.load().native_write(self.file.fileno()):
+            self.file.close()
+            raise Error(
+                "what was counted can't be had from inside: under `strandline run --stacks` the profile has it; else is "
+                "the disk of temporary files full?"
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def said(self, *options):
+        """What the binary writes about it."""
+        name = "/proc/self/fd/%d" % self.file.fileno()
+        words = ["tables", name, "--pid", str(os.getpid())] + list(options)
+        return _binary.output(*words, pass_fds=(self.file.fileno(),)).decode("utf-8")
+
+    def in_use_by_line(self):
+        """{(function, file, line): bytes}: of what is in use, who asked for it: the innermost Python frame, None where
+        none ran."""
+        (process,) = json.loads(self.said("--json", "--top", _ALL))["processes"]
+        if process["top_in_use"] is None:
+            raise Error("the lines that allocate can't be told in this interpreter")
+        held = {}
+        for row in process["top_in_use"]:
+            place = row["function"], row["file"], row["line"]
+            held[place] = held.get(place, 0) + row["in_use_bytes"]
+        return held

@@ -101,7 +101,7 @@ class StrandlineMagics(Magics):
                 raise UsageError("%%mprun: %r is no function: %s: %s" % (name, type(e).__name__, e))
         if not marked:
             raise UsageError("%mprun: name the functions to show with -f")
-        before = _counts(_lines.tables()) if _lines._process is not None else {}
+        before = _counts(_lines.tables())
         for function in marked:
             _lines.decorate(function)
         stopped = ""

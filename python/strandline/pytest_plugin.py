@@ -4,6 +4,8 @@ This file is loaded by every pytest of the environment: it imports nothing that 
 one of them is used.
 """
 
+from collections import namedtuple
+
 import pytest
 
 # As pytest-memray counts: all of them by 1024.
@@ -12,10 +14,17 @@ _UNITS.update({"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40})
 
 MARKERS = {
     "limit_memory": "limit_memory(size): fail if the test has more than so much in use at one time ('24 MB')",
-    "limit_leaks": "limit_leaks(size): fail if more than so much is still in use after the test and a collection",
+    "limit_leaks": "limit_leaks(size, *, filter_fn=None, total=False): fail if any source line asked for more than so "
+    "much that is still in use after the test and a collection; total=True: if all of them together did",
     "limit_stranded": "limit_stranded(size): fail if more than so much is kept by allocators after the test",
 }
 _KEY = "strandline"
+
+StackFrame = namedtuple("StackFrame", "function filename lineno")
+StackFrame.__doc__ = "A frame of Python code."
+Stack = namedtuple("Stack", "frames")
+Stack.__doc__ = """What `filter_fn` of limit_leaks gets: `frames` has the innermost Python frame that asked for the
+memory, and nothing where none ran."""
 
 
 def pytest_addoption(parser):
@@ -32,6 +41,12 @@ def pytest_addoption(parser):
         default=10,
         metavar="N",
         help="show so many tests, those with the highest peak first; 0 shows all (default: 10)",
+    )
+    group.addoption(
+        "--strandline-quick",
+        action="store_true",
+        default=False,
+        help="as --strandline, without what is stranded, which takes longest",
     )
 
 
@@ -63,7 +78,8 @@ class Plugin(object):
     """Measures tests that are to be measured."""
 
     def __init__(self, config):
-        self.all = config.getoption("strandline")
+        self.quick = config.getoption("strandline_quick")
+        self.all = self.quick or config.getoption("strandline")
         self.top = config.getoption("strandline_top")
         self.figures = []
         self.worker = hasattr(config, "workerinput")
@@ -74,38 +90,37 @@ class Plugin(object):
         for name in MARKERS:
             marker = pyfuncitem.get_closest_marker(name)
             if marker is not None:
-                limits[name] = _limit(name, marker)
+                limits[name] = Limit(name, marker)
         if not limits and not self.all:
             yield
             return
-        measured = self.measure(pyfuncitem, self.all or "limit_stranded" in limits, bool(limits))
+        measured = self.measure(pyfuncitem, limits)
         outcome = yield
         if measured is None:
             return
-        figures = measured.end()
-        broken = [
-            "%s: %s %s, the limit is %s" % (name, words, show_size(figures[key]), show_size(limits[name]))
-            for name, key, words in (
-                ("limit_memory", "peak", "peak of memory in use"),
-                ("limit_leaks", "leaked", "still in use after the test"),
-                ("limit_stranded", "stranded", "stranded by the test"),
-            )
-            if name in limits and figures[key] is not None and figures[key] > limits[name]
-        ]
-        pyfuncitem.user_properties.append((_KEY, figures))
-        # A test that failed by itself has its own reason.
-        if broken and getattr(outcome, "excinfo", None) is None:
-            outcome.force_result(None)
-            _fail(outcome, "\n".join(broken))
+        try:
+            figures = measured.end()
+            pyfuncitem.user_properties.append((_KEY, figures))
+            broken = [limit.broken(figures, measured.places) for limit in limits.values()]
+            broken = [words for words in broken if words]
+            if broken:
+                pytest.fail("\n".join(broken), pytrace=False)
+        except BaseException as e:
+            # A test that failed by itself has its own reason.
+            if getattr(outcome, "excinfo", None) is None:
+                _force(outcome, e)
 
-    def measure(self, item, stranded, wanted):
+    def measure(self, item, limits):
         from ._binary import Error
 
         try:
-            return Measured(stranded)
+            leaks = limits.get("limit_leaks")
+            stranded = (self.all and not self.quick) or "limit_stranded" in limits
+            collect = self.all or list(limits) != ["limit_memory"]
+            return Measured(stranded, leaks is not None and not leaks.total, collect)
         except Error as e:
             # A limit that can't be checked is a failure; a figure that can't be had is none.
-            if wanted:
+            if limits:
                 raise
             item.warn(pytest.PytestWarning("strandline does not measure: %s" % e))
             return None
@@ -136,31 +151,99 @@ def _cell(count):
     return "-" if count is None else show_size(count)
 
 
-def _limit(name, marker):
-    # Both markers' argument has a name in pytest-memray.
-    named = dict(marker.kwargs)
-    sizes = list(marker.args) + [named.pop(k) for k in ("memory_limit", "location_limit") if k in named]
-    if len(sizes) != 1 or named:
-        raise ValueError("@pytest.mark.%s wants one size, like '24 MB', and nothing else" % name)
-    return parse_size(sizes[0])
+# What a limit is on: the figure, and how it is called.
+_FIGURES = {
+    "limit_memory": ("peak", "peak of memory in use"),
+    "limit_leaks": ("leaked", "still in use after the test"),
+    "limit_stranded": ("stranded", "stranded by the test"),
+}
+# Arguments that a marker may have besides the size, and what they are if they aren't given.
+_OPTIONS = {
+    "limit_memory": {"current_thread_only": False},
+    "limit_leaks": {"current_thread_only": False, "filter_fn": None, "total": False},
+    "limit_stranded": {},
+}
+# So many places of a broken limit are shown.
+_SHOWN = 10
 
 
-def _fail(outcome, words):
-    try:
-        pytest.fail(words, pytrace=False)
-    except BaseException as e:
-        if hasattr(outcome, "force_exception"):
-            outcome.force_exception(e)
+class Limit(object):
+    """What a marker allows."""
+
+    def __init__(self, name, marker):
+        # The size has a name in pytest-memray.
+        named = dict(marker.kwargs)
+        sizes = list(marker.args) + [named.pop(k) for k in ("memory_limit", "location_limit") if k in named]
+        options = dict(_OPTIONS[name])
+        unknown = [key for key in named if key not in options]
+        if len(sizes) != 1 or unknown:
+            wants = "".join(", %s=%r" % option for option in sorted(options.items()))
+            raise ValueError("@pytest.mark.%s wants one size, like '24 MB'%s, and nothing else" % (name, wants))
+        options.update(named)
+        self.name = name
+        self.size = parse_size(sizes[0])
+        self.filter = options.get("filter_fn")
+        self.total = options.get("total", False)
+        self.one_thread = options.get("current_thread_only", False)
+
+    def broken(self, figures, places):
+        """Why the test fails, if it does."""
+        if self.name == "limit_leaks" and not self.total:
+            words = self._broken_by_places(places)
         else:
-            # pluggy before 1.1
-            outcome._result = None
-            outcome._excinfo = (type(e), e, e.__traceback__)
+            key, called = _FIGURES[self.name]
+            if figures[key] is None or figures[key] <= self.size:
+                return None
+            words = "%s: %s %s, the limit is %s" % (self.name, called, show_size(figures[key]), show_size(self.size))
+        if words and self.one_thread:
+            words += "\n(current_thread_only: strandline counts all threads; %d run now)" % _threads()
+        return words
+
+    def _broken_by_places(self, places):
+        found = [
+            (count, place)
+            for place, count in places.items()
+            if count > self.size and (self.filter is None or self.filter(_stack(place)))
+        ]
+        if not found:
+            return None
+        found.sort(key=lambda row: -row[0])
+        first = "limit_leaks: %d source line%s asked for more that is still in use after the test than %s"
+        rows = [first % (len(found), "" if len(found) == 1 else "s", show_size(self.size))]
+        rows += ["%14s   %s" % (show_size(count), _show_place(place)) for count, place in found[:_SHOWN]]
+        if len(found) > _SHOWN:
+            rows.append("and %d more" % (len(found) - _SHOWN))
+        return "\n".join(rows)
+
+
+def _stack(place):
+    return Stack(() if place[1] is None else (StackFrame(*place),))
+
+
+def _show_place(place):
+    function, file, line = place
+    return "outside of Python code" if file is None else "%s:%s (%s)" % (file, line, function)
+
+
+def _threads():
+    import os
+
+    return len(os.listdir("/proc/self/task"))
+
+
+def _force(outcome, error):
+    if hasattr(outcome, "force_exception"):
+        outcome.force_exception(error)
+    else:
+        # pluggy before 1.1
+        outcome._result = None
+        outcome._excinfo = (type(error), error, error.__traceback__)
 
 
 class Measured(object):
     """One test."""
 
-    def __init__(self, stranded):
+    def __init__(self, stranded, places, collect):
         import gc
 
         from ._looks import stranded as look
@@ -168,19 +251,34 @@ class Measured(object):
 
         self.look = look
         self.window = Window()
-        # What earlier tests left to the collector isn't this one's.
-        gc.collect()
+        # What earlier tests left to the collector isn't this one's. A peak alone isn't worth two collections.
+        self.collect = gc.collect if collect else None
+        if collect:
+            gc.collect()
         self.stranded = look() if stranded else None
+        self.before = self._counted() if places else None
+        self.places = None
         self.window.__enter__()
 
     def end(self):
-        """Bytes: peak, in_use (at the test's end), leaked (after a collection), stranded or None."""
-        import gc
-
+        """Bytes: peak, in_use (at the test's end), leaked (after a collection), stranded or None. `places` says how
+        much more than before each source line holds."""
         in_use, peak = self.window.in_use, self.window.peak
-        gc.collect()
+        if self.collect is not None:
+            self.collect()
         leaked = self.window.in_use
+        after = self._counted() if self.before is not None else None
         figures = {"peak": peak, "in_use": max(in_use, 0), "leaked": max(leaked, 0), "stranded": None}
         if self.stranded is not None:
             figures["stranded"] = max(self.look() - self.stranded, 0)
+        # Last, since it allocates.
+        if after is not None:
+            with self.before, after:
+                held = self.before.in_use_by_line()
+                self.places = {place: n - held.get(place, 0) for place, n in after.in_use_by_line().items()}
         return figures
+
+    def _counted(self):
+        from ._lines import Counted
+
+        return Counted()

@@ -1,12 +1,15 @@
 """The magics, in IPython and in a notebook. Wants ipython, ipykernel and nbclient."""
 
 import re
+import subprocess
+import sys
 import unittest
 
 import nbclient
 import nbformat
 from IPython.testing.globalipapp import start_ipython
 from IPython.utils.capture import capture_output
+from strandline import _binary
 
 
 class Magics(unittest.TestCase):
@@ -48,6 +51,22 @@ class Magics(unittest.TestCase):
             self.assertRegex(row, r"9\.9\d\d MiB .* 1  +kept = ")
         _, tables = self.run_cell("%mprun -r -f f f(10)")
         self.assertEqual([t["name"] for t in tables], ["f"])
+
+    def test_mprun_under_strandline_run(self):
+        code = (
+            "from IPython.testing.globalipapp import start_ipython\n"
+            "shell = start_ipython()\n"
+            "shell.run_line_magic('load_ext', 'strandline')\n"
+            "shell.run_cell('def f(n):\\n    return [bytes(1000) for _ in range(n)]\\n')\n"
+            "for _ in range(2):\n    shell.run_cell('%mprun -f f kept = f(10000)').raise_error()\n"
+        )
+        command = [_binary.path(), "run", "-o", "/dev/null", "--", sys.executable, "-c", code]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        out, err = child.communicate()
+        rows = [line for line in out.decode().splitlines() if line.endswith("return [bytes(1000) for _ in range(n)]")]
+        self.assertEqual((len(rows), child.returncode), (2, 0), err.decode())
+        for row in rows:
+            self.assertRegex(row, r"9\.9\d\d MiB .* 1  +return ")
 
     def test_strand(self):
         out, result = self.run_cell("%%strand\nx = bytearray(50 << 20)\ndel x\nnew = bytearray(10 << 20)\n1 + 1")

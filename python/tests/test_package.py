@@ -138,6 +138,41 @@ class Looks(unittest.TestCase):
         self.assertEqual(seen["rss_before"] - seen["rss_after"], seen["collect"] + seen["malloc_trim"] + seen["pool_trim"])
 
 
+    POOLS = """
+        import json, strandline, sys
+        {first}
+        # One in a thousand stays, and with it each arena, but few of its pools.
+        blocks = [bytes(450) for _ in range(200000)]
+        kept = blocks[::1000]
+        del blocks
+        given = strandline.trim()
+        same = all(len(block) == 450 and not any(block) for block in kept)
+        again = [bytes(450) for _ in range(200000)]
+        del again
+        print(json.dumps([given, same and strandline.trim()["rss_after"] > 0]))
+        """
+
+    def test_trim_gives_back_pools(self):
+        for first in ("", "strandline.Window()"):
+            given, same = answer(self, self.POOLS.format(first=first))
+            self.assertTrue(same)
+            parts = [given[name] for name in ("collect", "malloc_trim", "pool_trim")]
+            self.assertEqual(given["rss_before"] - given["rss_after"], sum(parts))
+            if (3, 10) <= sys.version_info < (3, 14):
+                self.assertGreater(given["pool_trim"], 50 * MIB)
+            else:
+                # Other memory than that of pools may come and go.
+                self.assertLess(abs(given["pool_trim"]), MIB)
+
+    def test_trim_counts_nothing_from_then_on(self):
+        code = """
+            import json, strandline, sys
+            strandline.trim()
+            print(json.dumps([strandline.snapshot()["in_use_bytes"], "_strandline" in sys.modules]))
+            """
+        self.assertEqual(answer(self, code), [None, False])
+
+
 class Windows(unittest.TestCase):
     CODE = """
         import json, strandline, sys
@@ -267,13 +302,44 @@ class Lines(unittest.TestCase):
 
     def test_tables_as_values(self):
         text = self.APP + "\n        print(json.dumps(sys.modules['strandline'].tables()))"
-        out, _ = self.run_script(text)
+        self.check_tables(self.run_script(text)[0], None)
+
+    def test_tables_as_values_under_run(self):
+        # With a child in the capture as well.
+        text = self.APP + """
+        import os
+        pid = os.fork()
+        if pid == 0:
+            f()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print(json.dumps(sys.modules['strandline'].tables()))
+        print(sys.modules['strandline'].tables(text=True).count("kept = [bytes"), file=sys.stderr)
+        """
+        out, err = self.run_script(text, strandline._binary.path(), "run", "--")
+        self.check_tables(out, int)
+        self.assertEqual(err.splitlines()[0], "1")
+
+    def test_tables_of_a_run_by_call_path(self):
+        text = self.APP + """
+        try:
+            sys.modules['strandline'].tables()
+        except sys.modules['strandline'].Error as e:
+            print(e)
+        """
+        with tempfile.TemporaryDirectory() as d:
+            profile = os.path.join(d, "app.strand")
+            out, _ = self.run_script(text, strandline._binary.path(), "run", "--stacks", "-o", profile, "--")
+        self.assertIn("under `strandline run --stacks` the profile has it", out)
+
+    def check_tables(self, out, stranded):
         (table,) = json.loads(out)
         lines = {line["line"]: line for line in table["lines"]}
         self.assertEqual((table["name"], table["calls"]), ("f", 1))
         self.assertGreaterEqual(lines[7]["peak_bytes"], 50 << 20)
         self.assertGreaterEqual(lines[8]["freed_bytes"], 50 << 20)
-        self.assertIsNone(lines[7]["stranded_increment_bytes"])
+        kind = type(lines[7]["stranded_increment_bytes"])
+        self.assertIs(kind, type(None) if stranded is None else stranded)
         self.assertAlmostEqual(lines[6]["in_use_bytes"], 10000 * 1033 + 86000, delta=4000)
 
 

@@ -82,7 +82,8 @@ class Plugin(unittest.TestCase):
         failed = re.findall(r"^FAILED test_it.py::(\w+)", out, re.M)
         self.assertEqual(sorted(failed), FAILED, out)
         self.assertRegex(out, r"limit_memory: peak of memory in use 25\.00\d MiB, the limit is 24\.000 MiB")
-        self.assertRegex(out, r"limit_leaks: still in use after the test \d\.\d+ MiB, the limit is 1\.000 MiB")
+        self.assertIn("limit_leaks: 1 source line asked for more that is still in use after the test than 1.000 MiB", out)
+        self.assertRegex(out, r"\n +1\.9\d\d MiB   \S*/test_it\.py:\d+ \((test_leaks|<listcomp>|test_leaks\.<locals>\.<listcomp>)\)\n")
         self.assertRegex(out, r"limit_stranded: stranded by the test \d+\.\d+ MiB, the limit is 1\.000 MiB")
         self.assertIn("assert len(x) == 5", out)
 
@@ -109,6 +110,11 @@ class Plugin(unittest.TestCase):
         self.check(out, status)
         self.check_rows(out)
 
+    def test_table_without_what_is_stranded(self):
+        out, status = self.pytest("--strandline-quick")
+        self.check(out, status)
+        self.assertRegex(out, r"\n +30\.0\d\d MiB +0\.\d+ MiB +0\.\d+ MiB +-   test_it.py::test_peak\n")
+
     def test_table_under_xdist(self):
         out, status = self.pytest("--strandline", "-n", "2")
         self.check(out, status)
@@ -124,16 +130,105 @@ class Plugin(unittest.TestCase):
         self.assertEqual(sorted(self.rows(out)), ["test_fails_by_itself", "test_strands_nothing"])
         self.assertIn("8 more", out)
 
-    def test_a_marker_without_a_size_is_an_error(self):
+    def write(self, text):
         with open(os.path.join(self.directory.name, "test_it.py"), "w") as f:
-            f.write("import pytest\n@pytest.mark.limit_memory\ndef test(): pass\n")
+            f.write(textwrap.dedent(text))
+
+    def failed(self, out):
+        return sorted(re.findall(r"^FAILED test_it.py::(\w+)", out, re.M))
+
+    def test_a_limit_on_leaks_is_on_each_place(self):
+        self.write(
+            """
+            import pytest
+            KEPT = []
+
+            def everywhere():
+                KEPT.append([bytes(1000) for _ in range(700)])
+                KEPT.append([bytes(1000) for _ in range(700)])
+                KEPT.append([bytes(1000) for _ in range(700)])
+
+            @pytest.mark.limit_leaks("1 MB")
+            def test_here_and_there():
+                everywhere()
+
+            @pytest.mark.limit_leaks(location_limit="1 MB", total=True)
+            def test_in_all():
+                everywhere()
+
+            @pytest.mark.limit_leaks("1 MB")
+            def test_one_line_again_and_again():
+                for _ in range(3):
+                    KEPT.append(bytearray(700000))
+
+            @pytest.mark.limit_leaks("1 MB")
+            def test_what_is_given_back_is_no_leak():
+                KEPT.append(bytearray(700000))
+                KEPT[-1] = None
+                KEPT.append(bytearray(700000))
+
+            SEEN = []
+
+            def known(stack):
+                SEEN.append(stack.frames)
+                return False
+
+            @pytest.mark.limit_leaks("1 MB", filter_fn=known)
+            def test_filtered():
+                KEPT.append(bytearray(5 << 20))
+                KEPT.append(bytearray(10))
+
+            def test_what_the_filter_saw():
+                ((frame,),) = SEEN
+                assert frame.function == "test_filtered"
+                assert (frame.filename, frame.lineno) == (__file__, test_filtered.__code__.co_firstlineno + 2)
+
+            @pytest.mark.limit_leaks("1 MB", filter_fn=lambda stack: stack.nosuch)
+            def test_filter_that_fails():
+                KEPT.append(bytearray(5 << 20))
+
+            @pytest.mark.limit_leaks("1 MB", filter_fn=lambda stack: stack.frames[0].filename == __file__)
+            def test_not_filtered():
+                KEPT.append(bytearray(5 << 20))
+            """
+        )
         out, status = self.pytest()
-        self.assertEqual(status, 1)
-        self.assertIn("@pytest.mark.limit_memory wants one size", out)
+        failed = ["test_filter_that_fails", "test_in_all", "test_not_filtered", "test_one_line_again_and_again"]
+        self.assertEqual((self.failed(out), status), (failed, 1), out)
+        self.assertIn("'Stack' object has no attribute 'nosuch'", out)
+        self.assertRegex(out, r"limit_leaks: still in use after the test 2\.\d+ MiB, the limit is 1\.000 MiB")
+        out, _ = self.pytest(under=[_binary.path(), "run", "-o", "/dev/null", "--"])
+        self.assertEqual(self.failed(out), failed, out)
+
+    def test_a_limit_on_one_thread_counts_all_and_says_so(self):
+        self.write(
+            """
+            import pytest, threading
+
+            @pytest.mark.limit_memory("4 MB", current_thread_only=True)
+            def test_alone():
+                bytearray(3 << 20)
+
+            @pytest.mark.limit_memory("4 MB", current_thread_only=True)
+            def test_together():
+                thread = threading.Thread(target=bytearray, args=(5 << 20,))
+                thread.start()
+                thread.join()
+            """
+        )
+        out, _ = self.pytest()
+        self.assertEqual(self.failed(out), ["test_together"], out)
+        self.assertRegex(out, r"\(current_thread_only: strandline counts all threads; \d run now\)")
+
+    def test_a_marker_that_says_something_else_is_an_error(self):
+        for marker in ("limit_memory", "limit_memory('1 MB', '2 MB')", "limit_memory('1 MB', filter_fn=None)"):
+            self.write("import pytest\n@pytest.mark.%s\ndef test(): pass\n" % marker)
+            out, status = self.pytest()
+            self.assertEqual(status, 1)
+            self.assertIn("@pytest.mark.limit_memory wants one size, like '24 MB', current_thread_only=False, and", out)
 
     def test_nothing_is_measured_unasked(self):
-        with open(os.path.join(self.directory.name, "test_it.py"), "w") as f:
-            f.write("import sys\ndef test(): assert '_strandline' not in sys.modules\n")
+        self.write("import sys\ndef test(): assert '_strandline' not in sys.modules\n")
         out, status = self.pytest()
         self.assertEqual(status, 0, out)
 

@@ -1,9 +1,10 @@
 //! Starting in a process that already runs: the package `strandline` loads this library with
 //! `dlopen`, nobody preloaded it.
 //!
-//! Under the GIL: [`prepare`] fills a module with what the package needs. The package finds out where
-//! the interpreter's arenas are (a census says so) and says it (`native_arena`); `native_begin`
-//! installs the hooks. The capture is private memory, which `native_write` copies to a file.
+//! Under the GIL: [`prepare`] fills a module with what the package needs; who only wants memory given
+//! back needs no more. The package finds out where the interpreter's arenas are (a census says so) and
+//! says it (`native_arena`); `native_begin` installs the hooks. The capture is private memory, which
+//! `native_write` copies to a file.
 //!
 //! malloc can't be preloaded any more: the tables of the dynamic linker are pointed to our functions
 //! in every library that is there ([`crate::got::interpose`]), and in those that come later when code
@@ -51,11 +52,8 @@ const OTHER_MALLOC: c_int = 3;
 const NO_MEMORY: c_int = 4;
 
 /// What the module gets beyond that of [`module::execute`].
-static FUNCTIONS: [(&CStr, front::Native); 3] = [
-    (c"native_arena", native_arena),
-    (c"native_begin", native_begin),
-    (c"native_write", native_write),
-];
+static FUNCTIONS: [(&CStr, front::Native); 2] =
+    [(c"native_arena", native_arena), (c"native_begin", native_begin)];
 
 /// Fills `module` and hooks the arena allocator. 0, or why not. An exception may be set.
 ///
@@ -165,16 +163,6 @@ unsafe extern "C" fn native_begin(_: Object, _: Object) -> Object {
     }
     h.abilities.fetch_or(capture::CAN_FRONT | capture::CAN_LINES, Relaxed);
     profile
-}
-
-/// (descriptor) -> 1 if the capture is in the file now
-unsafe extern "C" fn native_write(_: Object, args: Object) -> Object {
-    // SAFETY: only the package calls this, with an int.
-    let fd = unsafe { front::int_item(args, 0) } as c_int;
-    rss::write_ledger(&region::region().head.latest);
-    let done = region::write_to(fd);
-    // SAFETY: the GIL is held.
-    unsafe { front::new_long(done as i64) }
 }
 
 /// Points the tables of libraries that came since to our functions. The agent's lock is not held,

@@ -5,7 +5,7 @@
 //! of both is the truth.
 
 use core::sync::atomic::{
-    AtomicI64, AtomicU64,
+    AtomicBool, AtomicI64, AtomicU64,
     Ordering::{self, Relaxed},
 };
 
@@ -25,6 +25,12 @@ pub fn add(counter: &AtomicU64, n: u64) {
 #[inline(always)]
 pub fn add_signed(counter: &AtomicI64, n: i64) {
     counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+/// A plain subtraction, likewise.
+#[inline(always)]
+pub fn subtract(counter: &AtomicI64, n: i64) {
+    counter.store(counter.load(Relaxed).wrapping_sub(n), Relaxed);
 }
 
 /// The tag's record. Tags are at most 20 bits wide and the table has 2^20 entries.
@@ -67,12 +73,11 @@ pub fn freed(tag: u32, n: usize) {
 /// profiler: the one case in which counters are taken back.
 pub fn move_to_profiler(tag: u32, n: usize) {
     let r = region();
-    if r.head.watermark.load(Relaxed) == in_use() {
-        // It was the highest point so far because of these bytes.
-        add_signed(&r.head.watermark, -(n as i64));
-    }
     if crate::stacks::on() {
         crate::stacks::count::move_block(tag, PROFILER, n);
+    } else if r.head.watermark.load(Relaxed) == in_use() {
+        // It was the highest point so far because of these bytes.
+        add_signed(&r.head.watermark, -(n as i64));
     }
     add(&tag_of(r, tag).allocated, (n as u64).wrapping_neg());
     add(&tag_of(r, PROFILER).allocated, n as u64);
@@ -89,9 +94,35 @@ pub fn not_the_programs(n: usize) {
     }
 }
 
+/// The process ends: see [`native_ends`].
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+/// True once nothing is counted any more of threads without the GIL.
+#[inline(always)]
+pub fn native_ended() -> bool {
+    ENDED.load(Relaxed)
+}
+
+/// From now on nothing is counted of threads without the GIL: the counters are about to stand still,
+/// and not all at the same moment. What such a thread has begun to count it mostly ends meanwhile.
+pub fn native_ends() {
+    ENDED.store(true, Relaxed);
+    let pause = libc::timespec { tv_sec: 0, tv_nsec: 50_000 };
+    // SAFETY: nanosleep(2) reads one timespec.
+    unsafe { libc::syscall(libc::SYS_nanosleep, &pause, 0usize) };
+}
+
+/// After a fork, in the child: it counts, whatever its parent was about.
+pub fn after_fork() {
+    ENDED.store(false, Relaxed);
+}
+
 /// `n` bytes were allocated under `tag` by a thread without the GIL.
 #[inline]
 pub fn allocated_native(tag: u32, n: usize) {
+    if native_ended() {
+        return;
+    }
     let r = region();
     let t = tag_of(r, tag);
     t.allocated.fetch_add(n as u64, Relaxed);
@@ -105,6 +136,9 @@ pub fn allocated_native(tag: u32, n: usize) {
 /// `n` bytes that were allocated under `tag` are given back by a thread without the GIL.
 #[inline]
 pub fn freed_native(tag: u32, n: usize) {
+    if native_ended() {
+        return;
+    }
     let r = region();
     let t = tag_of(r, tag);
     t.freed_native.fetch_add(n as u64, Relaxed);

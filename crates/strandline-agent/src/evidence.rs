@@ -1,9 +1,10 @@
 //! What the pool trim may believe of an address: that a chunk of malloc or an arena is there.
 //!
-//! Where the hooks count, they have seen it made. In a bare run they have not, and the kernel and
-//! glibc are asked instead: /proc/self/maps says what is private anonymous memory, the header in
-//! front of a chunk how long it is. Addresses that may be wrong are read through /proc/self/mem,
-//! which fails where another thread has unmapped them meanwhile, instead of ending the program.
+//! Where the hooks count, they have seen it made. In a bare run they have not, nor where the agent
+//! came to a process that already ran, and the kernel and glibc are asked instead: /proc/self/maps
+//! says what is private anonymous memory, the header in front of a chunk how long it is. Addresses
+//! that may be wrong are read through /proc/self/mem, which fails where another thread has unmapped
+//! them meanwhile, instead of ending the program.
 //!
 //! Facts: malloc_chunk's size word with its flags, `PREV_INUSE` of the chunk behind it, MINSIZE
 //! (glibc malloc/malloc.c, 2.17 to 2.43); the columns of /proc/PID/maps (proc(5)).
@@ -16,7 +17,7 @@ use strandline_capture::layout as capture;
 use crate::chunks::{self, OWN_MAPPING, THREAD_ARENA};
 use crate::memory::PAGE;
 use crate::region::region;
-use crate::{bare, pools, proc, rss};
+use crate::{attach, bare, pools, proc, rss};
 
 /// Where what is known comes from.
 pub enum Evidence {
@@ -27,7 +28,8 @@ pub enum Evidence {
 impl Evidence {
     /// What is known now; nothing if no arena is, or the kernel or glibc can't be asked.
     pub fn now() -> Option<Evidence> {
-        if bare::is() {
+        if bare::is() || attach::is() {
+            // `attach` takes no other malloc.
             let other = region().head.bare.flags.load(Relaxed) & capture::BARE_OTHER_MALLOC != 0;
             return if other { None } else { Kernel::ask().map(Evidence::Kernel) };
         }
@@ -74,14 +76,14 @@ impl Evidence {
 
     /// All pages but the first of the free pool at `pool` were given back.
     pub fn given_back(&self, pool: usize) {
-        if self.is_seen() {
+        if !bare::is() {
             pools::given_back(pool);
         }
     }
 
     /// Resident memory has changed.
     pub fn pages_moved(&self) {
-        if self.is_seen() {
+        if !bare::is() {
             rss::pages_moved();
         }
     }

@@ -108,6 +108,7 @@ pub unsafe extern "C" fn after_fork_child() {
     h.in_use.store(IN_USE[0].load(Relaxed) as i64, Relaxed);
     h.in_use_native.store(IN_USE[1].load(Relaxed) as i64, Relaxed);
     h.watermark.store(counters::in_use(), Relaxed);
+    counters::after_fork();
     stacks::native::after_fork();
     if stacks::on() {
         stacks::after_fork();

@@ -128,7 +128,8 @@ unsafe extern "C" fn first_profile(_: Object, args: Object, keywords: Object) ->
     }
 }
 
-fn none_borrowed() -> Object {
+/// `None`, a borrowed reference.
+pub fn none_borrowed() -> Object {
     symbols::NONE.address() as Object
 }
 
@@ -312,7 +313,7 @@ pub type Native = unsafe extern "C" fn(Object, Object) -> Object;
 ///
 /// # Safety
 /// `args` is a live tuple.
-unsafe fn len(args: Object) -> usize {
+pub unsafe fn len(args: Object) -> usize {
     let offset = python::layout().map_or(16, |l| l.object.tuple_len) as usize;
     // SAFETY: the caller's promise.
     unsafe { word(args as usize + offset) }
@@ -322,7 +323,7 @@ unsafe fn len(args: Object) -> usize {
 ///
 /// # Safety
 /// `args` is a live tuple with more than `i` items.
-unsafe fn item(args: Object, i: usize) -> usize {
+pub unsafe fn item(args: Object, i: usize) -> usize {
     let offset = python::layout().map_or(24, |l| l.object.tuple_items) as usize;
     // SAFETY: the caller's promise: PyTupleObject.ob_item.
     unsafe { word(args as usize + offset + 8 * i) }

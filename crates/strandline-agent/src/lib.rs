@@ -33,6 +33,7 @@ mod lines;
 mod lock;
 mod map;
 mod memory;
+pub mod meter;
 mod module;
 mod own;
 mod pool_trim;

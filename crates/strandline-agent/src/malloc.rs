@@ -286,6 +286,7 @@ pub unsafe fn realloc(p: *mut c_void, n: usize) -> *mut c_void {
         };
     }
     let taken = take(p as usize);
+    let _moving = stacks::awaiting::on().then(|| stacks::awaiting::Moving::new(p as usize));
     // SAFETY: libc's realloc.
     let fresh =
         unsafe { libc_call!(real::REALLOC, fn(p => *mut c_void, n => usize) -> *mut c_void) };

@@ -13,6 +13,7 @@ use crate::memory;
 struct Entry {
     key: u64,
     value: u32,
+    /// The map's generation when it was used last.
     used: u32,
 }
 
@@ -21,6 +22,8 @@ pub struct Map {
     entries: Cell<*mut Entry>,
     mask: Cell<usize>,
     filled: Cell<usize>,
+    /// Counts up when all keys are forgotten: entries of an earlier one are free.
+    generation: Cell<u32>,
 }
 
 // SAFETY: every use is under the agent's lock (see the module text).
@@ -42,7 +45,12 @@ impl Default for Map {
 impl Map {
     /// An empty map; takes memory at the first insertion.
     pub const fn new() -> Self {
-        Map { entries: Cell::new(null_mut()), mask: Cell::new(0), filled: Cell::new(0) }
+        Map {
+            entries: Cell::new(null_mut()),
+            mask: Cell::new(0),
+            filled: Cell::new(0),
+            generation: Cell::new(1),
+        }
     }
 
     fn slot(&self, key: u64) -> Option<*mut Entry> {
@@ -50,14 +58,14 @@ impl Map {
         if entries.is_null() {
             return None;
         }
-        let mask = self.mask.get();
+        let (mask, generation) = (self.mask.get(), self.generation.get());
         let mut i = spread(key) & mask;
         loop {
             // SAFETY: `i` is masked to the table's length, and the table is never unmapped.
             let e = unsafe { entries.add(i) };
             // SAFETY: as above.
             let (used, k) = unsafe { ((*e).used, (*e).key) };
-            if used == 0 || k == key {
+            if used != generation || k == key {
                 return Some(e);
             }
             i = (i + 1) & mask;
@@ -70,7 +78,7 @@ impl Map {
         // SAFETY: `slot` returns a pointer into the live table.
         let e = unsafe { *e };
         // A removed key stays as a tombstone of value 0.
-        (e.used != 0 && e.value != 0).then_some(e.value)
+        (e.used == self.generation.get() && e.value != 0).then_some(e.value)
     }
 
     /// Stores `value` (not 0) under `key`; false if there is no memory.
@@ -82,28 +90,31 @@ impl Map {
         let Some(e) = self.slot(key) else { return false };
         // SAFETY: `slot` returns a pointer into the live table.
         unsafe {
-            if (*e).used == 0 {
+            let used = self.generation.get();
+            if (*e).used != used {
                 self.filled.set(self.filled.get() + 1);
             }
-            *e = Entry { key, value, used: 1 };
+            *e = Entry { key, value, used };
         }
         true
     }
 
-    /// Forgets all keys.
+    /// Forgets all keys. The table isn't touched, unless that has happened 2^32 times.
     pub fn clear(&self) {
+        let next = self.generation.get().wrapping_add(1);
         let entries = self.entries.get();
-        if !entries.is_null() {
-            // SAFETY: the table has `mask + 1` entries, for which zeros mean "unused".
+        if next == 0 && !entries.is_null() {
+            // SAFETY: the table has `mask + 1` entries, for which zeros mean "never used".
             unsafe { entries.write_bytes(0, self.mask.get() + 1) };
         }
+        self.generation.set(next.max(1));
         self.filled.set(0);
     }
 
     /// Forgets `key`.
     pub fn remove(&self, key: u64) {
         if let Some(e) = self.slot(key) {
-            // SAFETY: `slot` returns a pointer into the live table.
+            // SAFETY: `slot` returns a pointer into the live table; a free entry's value is nobody's.
             unsafe { (*e).value = 0 };
         }
     }
@@ -111,10 +122,11 @@ impl Map {
     fn grow(&self) -> bool {
         let old = self.entries.get();
         let old_len = if old.is_null() { 0 } else { self.mask.get() + 1 };
+        let lives = |e: &Entry| e.used == self.generation.get() && e.value != 0;
         let mut live = 0;
         for i in 0..old_len {
             // SAFETY: `i` is below the table's length.
-            if unsafe { (*old.add(i)).value } != 0 {
+            if lives(unsafe { &*old.add(i) }) {
                 live += 1;
             }
         }
@@ -135,7 +147,7 @@ impl Map {
         for i in 0..old_len {
             // SAFETY: `i` is below the old table's length; the old table stays mapped.
             let e = unsafe { *old.add(i) };
-            if e.value != 0 {
+            if lives(&e) {
                 if let Some(at) = self.slot(e.key) {
                     // SAFETY: `slot` returns a pointer into the new table.
                     unsafe { *at = e };
@@ -179,5 +191,16 @@ mod tests {
         assert!((1..=5000).all(|key| map.get(key).is_none()));
         assert!(map.insert(7, 9));
         assert_eq!(map.get(7), Some(9));
+        // What was forgotten leaves no trace, however often, and however the map grows then.
+        for round in 1..300u64 {
+            map.clear();
+            assert_eq!(map.get(round), None);
+            map.remove(round);
+            for key in 1..=round * 9 {
+                assert!(map.insert(key, round as u32));
+            }
+            assert!((1..=round * 9).all(|key| map.get(key) == Some(round as u32)));
+            assert_eq!(map.get(round * 9 + 1), None);
+        }
     }
 }

@@ -188,13 +188,14 @@ pub unsafe extern "C" fn execute(module: Object) -> c_int {
     unsafe {
         let names = call!(symbols::MODULE_DICT, fn(module => Object) -> Object);
         let owner = region::header().map_or(0, |h| h.owner_pid);
-        let functions: [(&CStr, front::Native); 7] = [
+        let functions: [(&CStr, front::Native); 8] = [
             (c"native_ask", native_ask),
             (c"native_release", native_release),
             (c"native_promising", native_promising),
             (c"native_remedy", native_remedy),
             (c"native_rss", native_rss),
             (c"native_usage", crate::usage::native_usage),
+            (c"native_write", native_write),
             (c"mark", crate::bare::native_mark),
         ];
         let filled = {
@@ -251,4 +252,14 @@ unsafe extern "C" fn native_rss(_: Object, args: Object) -> Object {
         let at_hand = if exactly { None } else { rss::kernel_rss() };
         front::new_long(at_hand.unwrap_or_else(remedy::exact_rss))
     }
+}
+
+/// (descriptor) -> 1 if this process's part of the capture is in the file now
+unsafe extern "C" fn native_write(_: Object, args: Object) -> Object {
+    // SAFETY: only the package calls this, with an int.
+    let fd = unsafe { front::int_item(args, 0) } as c_int;
+    rss::write_ledger(&region::region().head.latest);
+    let done = region::write_to(fd);
+    // SAFETY: the GIL is held.
+    unsafe { front::new_long(done as i64) }
 }

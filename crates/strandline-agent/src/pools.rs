@@ -7,13 +7,19 @@
 //! a pool is one word: slab address, size class, and how far the pool was touched.
 //! Under `--stacks` an entry has a second `u32`, the block's birth.
 //!
+//! What nearly every allocation and free under `--stacks` needs is in [`usual`].
+//!
 //! Everything here runs under the GIL of the interpreter that owns the arena.
 //! Facts: pool_header layout (szidx at 36, 48 bytes; obmalloc.c, the same from 2.7 to 3.15),
 //! 16-byte alignment, 512 bytes at most.
 
+pub mod usual;
+
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
 };
+
+use strandline_capture::layout;
 
 use crate::counters;
 use crate::lock;
@@ -30,16 +36,28 @@ const CLASSES: usize = 32;
 /// Largest request that pymalloc serves (SMALL_REQUEST_THRESHOLD, obmalloc.c), bytes.
 pub const LARGEST: usize = CLASSES * ALIGNMENT;
 
-const KNOWN: u64 = 1 << 63;
-const CLASS_SHIFT: u32 = 57;
+/// Set in the descriptor of every pool of a known arena.
+const KNOWN: u64 = 1 << 15;
+const CLASS_SHIFT: u32 = 8;
+const CLASS_MASK: u64 = 63;
 /// How far the pool was ever touched, in 256ths of it.
-const REACH_SHIFT: u32 = 48;
-const REACH_MASK: u64 = 0xff << REACH_SHIFT;
-/// Class and reach together, shifted down: `class << 9 | reach`.
-const CLASS_AND_REACH: u64 = 0x7fff;
-const SLAB_MASK: u64 = (1 << 48) - 1;
+const REACH_MASK: u64 = 0xff;
+/// Class and reach together: `class << 8 | reach`.
+const CLASS_AND_REACH: u64 = CLASS_MASK << CLASS_SHIFT | REACH_MASK;
+const SLAB_SHIFT: u32 = layout::POOL_SLAB_SHIFT;
 /// A class index that no pool has.
-const NO_CLASS: u64 = 63;
+const NO_CLASS: u64 = CLASS_MASK;
+
+/// The address of a pool's entries, 0: it has none.
+#[inline(always)]
+fn slab_of(descriptor: u64) -> u64 {
+    descriptor >> SLAB_SHIFT
+}
+
+#[inline(always)]
+fn class_of(descriptor: u64) -> u64 {
+    descriptor >> CLASS_SHIFT & CLASS_MASK
+}
 
 /// log2 of the pool size up to 3.9 (obmalloc.c).
 pub const SHIFT_4K: u32 = 12;
@@ -200,7 +218,21 @@ fn entry_at<const STACKS: bool>(descriptor: u64, class: u64, offset: usize) -> E
     // SAFETY: masked to the table's length.
     let reciprocal = unsafe { *RECIPROCAL.get_unchecked(class as usize & (CLASSES - 1)) };
     let block = (offset.wrapping_sub(POOL_HEADER) as u64 * reciprocal as u64) >> 32;
-    ((descriptor & SLAB_MASK) + block * entry_bytes(STACKS) as u64) as Entry
+    (slab_of(descriptor) + block * entry_bytes(STACKS) as u64) as Entry
+}
+
+/// How far a pool is touched by a block at `offset` in it.
+#[inline(always)]
+fn reach_of<const SHIFT: u32>(offset: usize, class_bytes: usize) -> u64 {
+    // pymalloc links the next block, so the memory behind a block's end is touched with it.
+    ((offset + class_bytes) >> (SHIFT - 8)).min(REACH_MASK as usize) as u64
+}
+
+/// True if a pool with this descriptor is of `class` and was touched as far as `reach`.
+#[inline(always)]
+fn reaches(d: u64, class: u64, reach: u64) -> bool {
+    // Of the same class and reaching at least as far: the difference is what is missing to it.
+    (d & CLASS_AND_REACH).wrapping_sub(class << CLASS_SHIFT | reach) <= REACH_MASK - reach
 }
 
 /// Where the block at `p`, just handed out by pymalloc for a request of `n` bytes, is
@@ -227,13 +259,10 @@ fn place_of_new<const SHIFT: u32, const FAST: bool, const STACKS: bool>(
     };
     let offset = p & ((1 << SHIFT) - 1);
     let class_bytes = (class as usize + 1) * ALIGNMENT;
-    // pymalloc links the next block, so the memory behind a block's end is touched with it.
-    let reach = ((offset + class_bytes) >> (SHIFT - 8)) as u64;
-    let known = d >> REACH_SHIFT & CLASS_AND_REACH;
-    // Of the same class and reaching at least as far: the difference is below 256.
-    if known.wrapping_sub(class << 9 | reach) >= 256 {
+    let reach = reach_of::<SHIFT>(offset, class_bytes);
+    if !reaches(d, class, reach) {
         d = first_sight(cell, class, reach, SHIFT);
-        if d & SLAB_MASK == 0 {
+        if slab_of(d) == 0 {
             return None;
         }
     }
@@ -325,10 +354,10 @@ impl Taken {
 #[inline(always)]
 pub fn take<const SHIFT: u32, const FAST: bool, const STACKS: bool>(p: usize) -> Option<Taken> {
     let d = window::<SHIFT, FAST>(p)?.load(Relaxed);
-    if d & SLAB_MASK == 0 {
+    if slab_of(d) == 0 {
         return None;
     }
-    let class = (d >> CLASS_SHIFT) & 63;
+    let class = class_of(d);
     let entry = entry_at::<STACKS>(d, class, p & ((1 << SHIFT) - 1));
     let value = read(entry);
     if value == 0 {
@@ -396,7 +425,7 @@ fn first_sight(cell: &AtomicU64, class: u64, reach: u64, shift: u32) -> u64 {
     if d == 0 || class as usize >= CLASSES {
         return 0;
     }
-    let before = (d & REACH_MASK) >> REACH_SHIFT;
+    let before = d & REACH_MASK;
     // To the end of the page: it is resident as a whole.
     let page_end = reach << (shift - 8) | (PAGE as u64 - 1);
     let reach = (page_end >> (shift - 8)).min(255).max(before);
@@ -405,15 +434,15 @@ fn first_sight(cell: &AtomicU64, class: u64, reach: u64, shift: u32) -> u64 {
         counters::add_signed(&region().head.arena_resident, fresh * PAGE as i64);
         crate::rss::pages_moved();
     }
-    d = (d & !REACH_MASK) | reach << REACH_SHIFT;
-    if (d >> CLASS_SHIFT) & 63 != class {
-        let old = (d & SLAB_MASK) as *mut u8;
-        let old_class = (d >> CLASS_SHIFT) & 63;
+    d = (d & !REACH_MASK) | reach;
+    if class_of(d) != class {
+        let old = slab_of(d) as *mut u8;
+        let old_class = class_of(d);
         if !old.is_null() {
             drop_entries(old, old_class, shift);
         }
         let slab = take_slab(class, shift);
-        d = KNOWN | (d & REACH_MASK) | class << CLASS_SHIFT | slab as u64;
+        d = KNOWN | (d & REACH_MASK) | class << CLASS_SHIFT | (slab as u64) << SLAB_SHIFT;
     }
     // `arena_added` counted the table's page.
     cell.store(d, Relaxed);
@@ -505,10 +534,10 @@ pub fn arena_removed(base: usize, bytes: usize) {
     while at + pool <= base + bytes {
         if let Some(cell) = window_of(at) {
             let d = cell.load(Relaxed);
-            let pages = pages_of((d & REACH_MASK) >> REACH_SHIFT, shift);
+            let pages = pages_of(d & REACH_MASK, shift);
             counters::add_signed(&h.arena_resident, -pages * PAGE as i64);
-            if d & SLAB_MASK != 0 {
-                drop_entries((d & SLAB_MASK) as *mut u8, (d >> CLASS_SHIFT) & 63, shift);
+            if slab_of(d) != 0 {
+                drop_entries(slab_of(d) as *mut u8, class_of(d), shift);
             }
             cell.store(0, Relaxed);
         }
@@ -535,11 +564,11 @@ pub fn given_back(pool: usize) {
     let Some(cell) = window_of(pool) else { return };
     let d = cell.load(Relaxed);
     let shift = POOL_SHIFT.load(Relaxed);
-    let reach = (d & REACH_MASK) >> REACH_SHIFT;
+    let reach = d & REACH_MASK;
     let kept = reach.min((PAGE as u64 - 1) >> (shift - 8));
     let pages = pages_of(reach, shift) - pages_of(kept, shift);
     counters::add_signed(&region().head.arena_resident, -pages * PAGE as i64);
-    cell.store((d & !REACH_MASK) | kept << REACH_SHIFT, Relaxed);
+    cell.store((d & !REACH_MASK) | kept, Relaxed);
 }
 
 /// Live arenas' base addresses, for membership only: a bit per arena-sized window would do, but
@@ -563,7 +592,6 @@ fn remove_arena(base: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use strandline_capture::layout;
 
     #[test]
     fn every_block_of_every_class_has_its_own_entry() {
@@ -575,13 +603,13 @@ mod tests {
                 for block in 0..blocks {
                     for inside in [0, size - 1] {
                         let offset = POOL_HEADER + block * size + inside;
-                        let entry = entry_at::<false>(0x1000, class, offset) as usize;
+                        let entry = entry_at::<false>(0x1000 << SLAB_SHIFT, class, offset) as usize;
                         assert_eq!(entry, 0x1000 + block * 4);
-                        let entry = entry_at::<true>(0x1000, class, offset) as usize;
+                        let entry = entry_at::<true>(0x1000 << SLAB_SHIFT, class, offset) as usize;
                         assert_eq!(entry, 0x1000 + block * 8);
                         // What readers of this memory are told.
                         let at = (7 << shift) + offset as u64;
-                        let told = layout::pool_entry(0x1000, at, shift, size as u64);
+                        let told = layout::pool_entry(0x1000 << SLAB_SHIFT, at, shift, size as u64);
                         assert_eq!(told, Some(entry as u64));
                     }
                 }

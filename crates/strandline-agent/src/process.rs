@@ -46,6 +46,7 @@ pub unsafe fn start(argc: c_int, argv: *mut *mut c_char, envp: *mut *mut c_char)
     let usable = python::detect() && region().head.refusal.load(Relaxed) == 0;
     region().head.abilities.fetch_or(capture::CAN_MALLOC, Relaxed);
     if usable {
+        crate::stacks::awaiting::start();
         crate::pools::reserve();
         crate::pymem::wrap();
         crate::python27::start();
@@ -126,6 +127,7 @@ pub fn exiting() {
         census::at_exit(h.exit.rss.load(Relaxed));
         h.state.store(capture::STATE_EXITED, Relaxed);
         // What the interpreter frees while it shuts down is no longer the program's doing.
+        crate::counters::native_ends();
         crate::stacks::events::end();
         region::detach(capture_path());
     }

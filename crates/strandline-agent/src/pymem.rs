@@ -19,7 +19,7 @@ use crate::counters;
 use crate::lines::monitoring;
 use crate::own;
 use crate::pools::{self, SHIFT_16K, SHIFT_4K};
-use crate::python::{self, CFRAME, DIRECT, NATIVE, OBJECT};
+use crate::python::{self, CFRAME, DIRECT, MORE, OBJECT};
 use crate::region::region;
 use crate::sites;
 use crate::stacks;
@@ -33,12 +33,16 @@ const OBJ: c_int = 2;
 /// `PyMemAllocatorEx`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Allocator {
-    ctx: *mut c_void,
-    malloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
-    calloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
+pub struct Allocator {
+    /// What its functions are given first.
+    pub ctx: *mut c_void,
+    /// Bytes wanted.
+    pub malloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    /// Items, bytes of one.
+    pub calloc: unsafe extern "C" fn(*mut c_void, usize, usize) -> *mut c_void,
     realloc: unsafe extern "C" fn(*mut c_void, *mut c_void, usize) -> *mut c_void,
-    free: unsafe extern "C" fn(*mut c_void, *mut c_void),
+    /// The block.
+    pub free: unsafe extern "C" fn(*mut c_void, *mut c_void),
 }
 
 unsafe extern "C" fn no_malloc(_: *mut c_void, _: usize) -> *mut c_void {
@@ -84,9 +88,13 @@ static BELOW_OBJ: Kept<Allocator> = Kept(UnsafeCell::new(EMPTY));
 static BELOW_ARENA: Kept<ArenaAllocator> =
     Kept(UnsafeCell::new(ArenaAllocator { ctx: core::ptr::null_mut(), alloc: None, free: None }));
 
+/// The allocator that was wrapped.
+///
+/// # Safety
+/// `ctx` is what `wrap_domain` gave the interpreter: the address of a static table.
 #[inline(always)]
-fn below(ctx: *mut c_void) -> &'static Allocator {
-    // SAFETY: `ctx` is what `wrap_domain` gave the interpreter: the address of a static table.
+pub unsafe fn below(ctx: *mut c_void) -> &'static Allocator {
+    // SAFETY: as the caller vouches.
     unsafe { &*(ctx as *const Allocator) }
 }
 
@@ -114,7 +122,7 @@ const OWN: u32 = u32::MAX;
 
 /// True if pymalloc serves so many bytes itself, unless memory is short.
 #[inline(always)]
-fn is_small(n: usize) -> bool {
+pub fn is_small(n: usize) -> bool {
     n.wrapping_sub(1) < pools::LARGEST
 }
 
@@ -139,34 +147,26 @@ fn domain_of(ctx: *mut c_void) -> u32 {
     }
 }
 
-/// Records a block if it lies in an arena; true if so. `hash`: see [`hash`].
+/// Records a block if it lies in an arena; true if so.
 #[inline(always)]
 fn allocated<const SHIFT: u32, const KIND: u32, const FAST: bool, const STACKS: bool>(
     ctx: *mut c_void,
     p: usize,
     n: usize,
-    hash: u64,
 ) -> bool {
     if STACKS {
-        let tag = || stacks::path::with_hash::<KIND>(hash, domain_of(ctx));
+        let tag = || stacks::path::now::<KIND>(domain_of(ctx));
         pools::allocated::<SHIFT, FAST, true>(p, n, tag)
     } else {
         pools::allocated::<SHIFT, FAST, false>(p, n, sites::current_on_this_thread::<KIND>)
     }
 }
 
-/// The hash of what runs, taken before the allocator works so that the walk from frame to frame
-/// and the allocator's own work don't wait for each other; 0: not taken.
-#[inline(always)]
-fn hash<const KIND: u32, const FAST: bool, const STACKS: bool>(ctx: *mut c_void, n: usize) -> u64 {
-    if STACKS && FAST && is_small(n) {
-        stacks::path::hash_now::<KIND>(domain_of(ctx))
-    } else {
-        0
-    }
-}
-
-unsafe extern "C" fn hook_malloc<
+/// malloc of a domain, whatever lies below.
+///
+/// # Safety
+/// As `PyMemAllocatorEx.malloc`; `ctx` is the address of a wrapped allocator.
+pub unsafe extern "C" fn hook_malloc<
     const SHIFT: u32,
     const KIND: u32,
     const FAST: bool,
@@ -178,20 +178,24 @@ unsafe extern "C" fn hook_malloc<
     if tls().flags.get() & QUIET != 0 {
         return own::alloc(n);
     }
-    let b = below(ctx);
-    let hash = hash::<KIND, FAST, STACKS>(ctx, n);
+    // SAFETY: the interpreter hands on what it was given.
+    let b = unsafe { below(ctx) };
     let passing = Passing::<STACKS>::on::<FAST>(ctx, n);
     // SAFETY: the wrapped allocator's own function with its own context.
     let p = unsafe { (b.malloc)(b.ctx, n) };
     drop(passing);
-    let in_arena = allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, n, hash);
+    let in_arena = allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, n);
     if KIND != OBJECT && monitoring::may_be_data(n) && in_arena {
         monitoring::check_data(p as usize);
     }
     p
 }
 
-unsafe extern "C" fn hook_calloc<
+/// calloc of a domain, whatever lies below.
+///
+/// # Safety
+/// As `PyMemAllocatorEx.calloc`; `ctx` is the address of a wrapped allocator.
+pub unsafe extern "C" fn hook_calloc<
     const SHIFT: u32,
     const KIND: u32,
     const FAST: bool,
@@ -204,13 +208,13 @@ unsafe extern "C" fn hook_calloc<
     if tls().flags.get() & QUIET != 0 {
         return own::alloc(items.saturating_mul(size));
     }
-    let (b, n) = (below(ctx), items.wrapping_mul(size));
-    let hash = hash::<KIND, FAST, STACKS>(ctx, n);
+    // SAFETY: the interpreter hands on what it was given.
+    let (b, n) = (unsafe { below(ctx) }, items.wrapping_mul(size));
     let passing = Passing::<STACKS>::on::<FAST>(ctx, n);
     // SAFETY: as in `hook_malloc`.
     let p = unsafe { (b.calloc)(b.ctx, items, size) };
     drop(passing);
-    allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, n, hash);
+    allocated::<SHIFT, KIND, FAST, STACKS>(ctx, p as usize, n);
     p
 }
 
@@ -227,11 +231,13 @@ unsafe extern "C" fn hook_realloc<
     if p.is_null() && tls().flags.get() & QUIET != 0 {
         return own::alloc(n);
     }
-    let b = below(ctx);
+    // SAFETY: the interpreter hands on what it was given.
+    let b = unsafe { below(ctx) };
     if !FAST && own::owns(p as usize) {
         return own::realloc(p, n);
     }
     let taken = pools::take::<SHIFT, FAST, STACKS>(p as usize);
+    let _moving = (KIND == MORE).then(|| stacks::awaiting::Moving::new(p as usize));
     let passing = Passing::<STACKS>::on::<false>(ctx, n);
     // SAFETY: as in `hook_malloc`.
     let fresh = unsafe { (b.realloc)(b.ctx, p, n) };
@@ -243,11 +249,15 @@ unsafe extern "C" fn hook_realloc<
         }
         gone::<STACKS>(t, p as usize);
     }
-    allocated::<SHIFT, KIND, false, STACKS>(ctx, fresh as usize, n, 0);
+    allocated::<SHIFT, KIND, false, STACKS>(ctx, fresh as usize, n);
     fresh
 }
 
-unsafe extern "C" fn hook_free<
+/// free of a domain, whatever lies below.
+///
+/// # Safety
+/// As `PyMemAllocatorEx.free`; `ctx` is the address of a wrapped allocator.
+pub unsafe extern "C" fn hook_free<
     const SHIFT: u32,
     const KIND: u32,
     const FAST: bool,
@@ -265,7 +275,8 @@ unsafe extern "C" fn hook_free<
     if let Some(t) = pools::take::<SHIFT, FAST, STACKS>(p as usize) {
         gone::<STACKS>(t, p as usize);
     }
-    let b = below(ctx);
+    // SAFETY: the interpreter hands on what it was given.
+    let b = unsafe { below(ctx) };
     // SAFETY: as in `hook_malloc`.
     unsafe { (b.free)(b.ctx, p) };
 }
@@ -343,11 +354,43 @@ fn get(domain: c_int) -> Allocator {
 
 fn hooks<const SHIFT: u32, const KIND: u32, const FAST: bool>(ctx: *mut c_void) -> Allocator {
     if stacks::native::on() {
-        hooks_of::<SHIFT, NATIVE, FAST, true>(ctx)
+        hooks_of::<SHIFT, MORE, FAST, true>(ctx)
+    } else if stacks::path::has_more() {
+        stack_hooks::<SHIFT, MORE, FAST>(ctx)
     } else if stacks::on() {
-        hooks_of::<SHIFT, KIND, FAST, true>(ctx)
+        stack_hooks::<SHIFT, KIND, FAST>(ctx)
     } else {
         hooks_of::<SHIFT, KIND, FAST, false>(ctx)
+    }
+}
+
+/// The hooks of `--stacks`.
+fn stack_hooks<const SHIFT: u32, const KIND: u32, const FAST: bool>(ctx: *mut c_void) -> Allocator {
+    let all = hooks_of::<SHIFT, KIND, FAST, true>(ctx);
+    match (FAST && stacks::is_usual_distance(), stacks::events::are_on()) {
+        (false, _) => all,
+        (true, false) => usual_hooks::<SHIFT, KIND, false>(all),
+        (true, true) => usual_hooks::<SHIFT, KIND, true>(all),
+    }
+}
+
+/// `all`, with those of [`stacks::hooks`] where there are any.
+fn usual_hooks<const SHIFT: u32, const KIND: u32, const EVENTS: bool>(all: Allocator) -> Allocator {
+    if domain_of(all.ctx) == capture::DOMAIN_OBJECT {
+        usual_hooks_of::<SHIFT, KIND, { capture::DOMAIN_OBJECT }, EVENTS>(all)
+    } else {
+        usual_hooks_of::<SHIFT, KIND, { capture::DOMAIN_MEM }, EVENTS>(all)
+    }
+}
+
+fn usual_hooks_of<const SHIFT: u32, const KIND: u32, const DOMAIN: u32, const EVENTS: bool>(
+    all: Allocator,
+) -> Allocator {
+    Allocator {
+        malloc: stacks::hooks::malloc::<SHIFT, KIND, DOMAIN, EVENTS>,
+        calloc: stacks::hooks::calloc::<SHIFT, KIND, DOMAIN, EVENTS>,
+        free: stacks::hooks::free::<SHIFT, EVENTS>,
+        ..all
     }
 }
 
@@ -391,7 +434,7 @@ fn wrap_domain(domain: c_int, kept: &'static Kept<Allocator>) -> bool {
     }
     // SAFETY: see `Kept`.
     unsafe { *kept.0.get() = now };
-    OURS[again as usize].store(hooks.malloc as usize, Relaxed);
+    OURS[(domain == OBJ) as usize][again as usize].store(hooks.malloc as usize, Relaxed);
     let mut hooks = hooks;
     // SAFETY: PyMem_SetAllocator copies the table.
     unsafe {
@@ -403,11 +446,11 @@ fn wrap_domain(domain: c_int, kept: &'static Kept<Allocator>) -> bool {
     true
 }
 
-/// Our malloc functions that were installed: at first, and over a table set anew.
-static OURS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+/// Our malloc functions that were installed, of MEM and of OBJ: at first, and over a table set anew.
+static OURS: [[AtomicUsize; 2]; 2] = [const { [const { AtomicUsize::new(0) }; 2] }; 2];
 
 fn is_ours(function: usize) -> bool {
-    OURS.iter().any(|f| f.load(Relaxed) == function)
+    OURS.iter().flatten().any(|f| f.load(Relaxed) == function)
 }
 
 /// True if a wrapper on top of ours is installed: an allocation through it reaches our hooks.
@@ -425,28 +468,32 @@ fn is_below(now: &Allocator) -> bool {
 }
 
 unsafe extern "C" fn raw_malloc(ctx: *mut c_void, n: usize) -> *mut c_void {
-    let b = below(ctx);
+    // SAFETY: the interpreter hands on what it was given.
+    let b = unsafe { below(ctx) };
     let _passing = Passing::<true>::on::<false>(ctx, n);
     // SAFETY: as in `hook_malloc`.
     unsafe { (b.malloc)(b.ctx, n) }
 }
 
 unsafe extern "C" fn raw_calloc(ctx: *mut c_void, items: usize, size: usize) -> *mut c_void {
-    let b = below(ctx);
+    // SAFETY: the interpreter hands on what it was given.
+    let b = unsafe { below(ctx) };
     let _passing = Passing::<true>::on::<false>(ctx, items);
     // SAFETY: as in `hook_malloc`.
     unsafe { (b.calloc)(b.ctx, items, size) }
 }
 
 unsafe extern "C" fn raw_realloc(ctx: *mut c_void, p: *mut c_void, n: usize) -> *mut c_void {
-    let b = below(ctx);
+    // SAFETY: the interpreter hands on what it was given.
+    let b = unsafe { below(ctx) };
     let _passing = Passing::<true>::on::<false>(ctx, n);
     // SAFETY: as in `hook_malloc`.
     unsafe { (b.realloc)(b.ctx, p, n) }
 }
 
 unsafe extern "C" fn raw_free(ctx: *mut c_void, p: *mut c_void) {
-    let b = below(ctx);
+    // SAFETY: the interpreter hands on what it was given.
+    let b = unsafe { below(ctx) };
     // SAFETY: as in `hook_malloc`.
     unsafe { (b.free)(b.ctx, p) }
 }

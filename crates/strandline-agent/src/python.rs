@@ -11,6 +11,7 @@ use strandline_cpython::{
 };
 
 use crate::region::region;
+use crate::stacks::awaiting;
 use crate::symbols;
 
 /// Frames of this interpreter aren't understood.
@@ -21,9 +22,9 @@ pub const OBJECT: u32 = 1;
 pub const CFRAME: u32 = 2;
 /// `CurrentFrame::Direct`.
 pub const DIRECT: u32 = 3;
-/// Any of them, with the frames of machine code (`--native`): of the hooks alone, which ask
-/// [`kind`].
-pub const NATIVE: u32 = 4;
+/// Any of them, with more than the stack's Python frames (`--native`, `--async-stacks`): of the
+/// hooks alone, which ask [`kind`].
+pub const MORE: u32 = 4;
 
 /// How the current frame is found: one of the constants above.
 static KIND: AtomicU32 = AtomicU32::new(NONE);
@@ -428,6 +429,15 @@ pub fn place_at(frame: usize) -> Option<Place> {
     }
 }
 
+/// True if the live frame `frame` is one in which C enters the interpreter (3.12 and later): it never
+/// has code.
+pub fn is_entry(frame: usize) -> bool {
+    let Some(f) = layout().and_then(|l| l.frame.interpreter.as_ref()) else { return false };
+    // SAFETY: a member of a live frame of this version.
+    let owner = unsafe { *((frame + f.owner as usize) as *const u8) };
+    !f.carries_code(owner)
+}
+
 /// The frame that called the live frame `frame`; 0 if none.
 pub fn caller_of(frame: usize) -> usize {
     // SAFETY: a member of a live frame.
@@ -473,15 +483,33 @@ pub fn key_at(frame: usize) -> u64 {
     }
 }
 
+/// Offsets of the members of a frame that [`key_at`] reads: an instruction's address alone says
+/// which code it is of.
+pub fn key_offsets() -> impl Iterator<Item = usize> {
+    let code = (kind() == OBJECT).then(|| IN_FRAME_CODE.load(Relaxed));
+    code.into_iter().chain([IN_FRAME_INSTR.load(Relaxed)])
+}
+
 /// How many of `frames` (innermost first) are, from the outermost in, at the instructions that
 /// `keys` has (outermost first): see [`key_at`].
 pub fn frames_at(frames: &[usize], keys: impl Iterator<Item = u64>) -> usize {
-    let (code, instr) = (IN_FRAME_CODE.load(Relaxed), IN_FRAME_INSTR.load(Relaxed));
-    let pairs = frames.iter().rev().zip(keys);
     match kind() {
-        OBJECT => pairs.take_while(|(&f, key)| key_in::<OBJECT>(f, code, instr) == *key).count(),
-        _ => pairs.take_while(|(&f, key)| key_in::<DIRECT>(f, 0, instr) == *key).count(),
+        OBJECT => frames_at_of::<OBJECT>(frames, keys),
+        _ => frames_at_of::<DIRECT>(frames, keys),
     }
+}
+
+#[inline(always)]
+fn frames_at_of<const KIND: u32>(frames: &[usize], keys: impl Iterator<Item = u64>) -> usize {
+    let (code, instr) = (IN_FRAME_CODE.load(Relaxed), IN_FRAME_INSTR.load(Relaxed));
+    let mut same = 0;
+    for (&frame, key) in frames.iter().rev().zip(keys) {
+        if key_in::<KIND>(frame, code, instr) != key {
+            break;
+        }
+        same += 1;
+    }
+    same
 }
 
 #[inline(always)]
@@ -496,13 +524,17 @@ fn key_in<const KIND: u32>(frame: usize, in_code: usize, in_instr: usize) -> u64
     }
 }
 
-/// Where every frame of `tstate` is, folded into a hash that starts from `seed`.
+/// What a hash is multiplied with for each frame that is folded into it: odd, and well spread.
+pub const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Where every frame of `tstate` is, folded into a hash that starts from `seed`. Its high bits are
+/// the best mixed.
 #[inline(always)]
 pub fn chain_hash<const KIND: u32>(tstate: usize, seed: u64) -> u64 {
-    let (in_code, in_instr) = (IN_FRAME_CODE.load(Relaxed), IN_FRAME_INSTR.load(Relaxed));
+    let in_code = if KIND == OBJECT { IN_FRAME_CODE.load(Relaxed) } else { 0 };
+    let in_instr = IN_FRAME_INSTR.load(Relaxed);
     let in_back = IN_FRAME_BACK.load(Relaxed);
     let mut frame = frame_of::<KIND>(tstate);
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = seed;
     while frame != 0 {
         // One addition and one multiplication a frame: the next one waits for no more than that.
@@ -510,9 +542,38 @@ pub fn chain_hash<const KIND: u32>(tstate: usize, seed: u64) -> u64 {
         // SAFETY: the current frame of a live thread state and its callers are alive.
         frame = unsafe { word(frame + in_back) };
     }
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(FACTOR);
-    hash.max(1)
+    hash
+}
+
+/// [`chain_hash`] with what awaits running tasks: see [`awaiting`]. `held`: this thread holds the
+/// GIL.
+pub fn chain_hash_with_awaiting<const KIND: u32>(tstate: usize, seed: u64, held: bool) -> u64 {
+    let (in_code, in_instr) = (IN_FRAME_CODE.load(Relaxed), IN_FRAME_INSTR.load(Relaxed));
+    let in_back = IN_FRAME_BACK.load(Relaxed);
+    let mut frame = frame_of::<KIND>(tstate);
+    let run = awaiting::run();
+    if run == 0 {
+        return chain_hash::<KIND>(tstate, seed);
+    }
+    let mut hash = seed;
+    let mut inner = awaiting::Inner::NONE;
+    while frame != 0 {
+        // SAFETY: a member of a live frame.
+        if unsafe { word(frame + in_code) } == run {
+            hash = awaiting::fold(hash, frame, inner, held);
+        }
+        inner.push(frame);
+        hash = hash.wrapping_add(key_in::<KIND>(frame, in_code, in_instr)).wrapping_mul(FACTOR);
+        // SAFETY: as in `chain_hash`.
+        frame = unsafe { word(frame + in_back) };
+    }
+    hash
+}
+
+/// The code object of a live frame, as it stands there.
+pub fn code_in(frame: usize) -> usize {
+    // SAFETY: a member of a live frame.
+    unsafe { word(frame + IN_FRAME_CODE.load(Relaxed)) }
 }
 
 /// The globals dict of a live frame; 0 if it isn't known.
@@ -608,6 +669,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// Of a function that isn't one.
+    pub fn named(name: &'static [u8]) -> Identity {
+        Identity { file: (b"".as_ptr(), 0), name: (name.as_ptr(), name.len()), first_line: 0 }
+    }
+
     /// `co_filename`, UTF-8.
     pub fn file(&self) -> &[u8] {
         // SAFETY: see `Identity`.

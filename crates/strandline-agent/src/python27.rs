@@ -17,7 +17,7 @@ use crate::got::redirect;
 use crate::own;
 use crate::pools::{self, SHIFT_4K};
 use crate::pymem;
-use crate::python::{self, NATIVE, OBJECT};
+use crate::python::{self, MORE, OBJECT};
 use crate::region::region;
 use crate::sites;
 use crate::stacks;
@@ -37,10 +37,10 @@ pub fn is_arena(bytes: usize) -> bool {
 fn allocated(p: *mut c_void, n: usize) {
     let p = p as usize;
     if stacks::native::on() {
-        let tag = || stacks::path::with_hash::<NATIVE>(0, DOMAIN_OBJECT);
+        let tag = || stacks::path::now::<MORE>(DOMAIN_OBJECT);
         pools::allocated::<SHIFT_4K, false, true>(p, n, tag);
     } else if stacks::on() {
-        let tag = || stacks::path::with_hash::<OBJECT>(0, DOMAIN_OBJECT);
+        let tag = || stacks::path::now::<OBJECT>(DOMAIN_OBJECT);
         pools::allocated::<SHIFT_4K, false, true>(p, n, tag);
     } else {
         let tag = sites::current_on_this_thread::<OBJECT>;

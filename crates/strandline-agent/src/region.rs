@@ -1,7 +1,7 @@
 //! This process's part of the capture: mapping it, and handing it over at a fork.
 
 use core::cell::UnsafeCell;
-use core::mem::{size_of, MaybeUninit};
+use core::mem::{offset_of, size_of, MaybeUninit};
 use core::ptr::{addr_of, null_mut};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed};
 
@@ -151,10 +151,11 @@ pub fn claim_private() -> bool {
     true
 }
 
-/// Copies what is recorded to the empty file `fd`, as a capture of one region. The caller holds the
-/// GIL; threads without it may go on counting meanwhile.
+/// Copies what is recorded of this process to the empty file `fd`, as a capture of one region. False
+/// if that can't be, or call paths are recorded, which are no part of it. The caller holds the GIL;
+/// threads without it may go on counting meanwhile.
 pub fn write_to(fd: i32) -> bool {
-    let Some(header) = header() else { return false };
+    let Some(header) = header().filter(|_| !stacks::on()) else { return false };
     let r = region();
     let h = &r.head;
     let used = |count: &AtomicU32, size: usize| count.load(Relaxed) as usize * size;
@@ -170,10 +171,14 @@ pub fn write_to(fd: i32) -> bool {
         (addr_of!(r.strings) as usize, used(&h.strings, 1)),
     ];
     let end = layout::HEADER_BYTES + layout::REGION_STRIDE;
+    let one = 1u32;
+    let one = addr_of!(one) as usize;
     // SAFETY: ftruncate(2) on a descriptor of the caller's.
     let sized = unsafe { libc::ftruncate(fd, end as libc::off_t) } == 0;
     sized
         && write_at(fd, addr_of!(*header) as usize, size_of::<Header>(), 0)
+        // The capture of a run may have the regions of other processes, too.
+        && write_at(fd, one, size_of::<u32>(), offset_of!(Header, regions))
         && parts.iter().all(|(from, n)| {
             let n = (*n).min(size_of::<Region>() - (from - base));
             write_at(fd, *from, n, layout::HEADER_BYTES + from - base)

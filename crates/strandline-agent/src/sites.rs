@@ -402,6 +402,10 @@ fn object_freed(p: usize) {
         CODE_BY_ADDRESS.remove(p as u64);
         EPOCH.store(EPOCH.load(Relaxed).wrapping_add(1 << 16), Relaxed);
         python::code_freed(p);
+        stacks::awaiting::code_freed(p);
+        if stacks::on() {
+            stacks::path::code_freed(p);
+        }
         crate::lines::code_freed(p);
     }
     if THREAD_STATES.get(p as u64).is_some() {

@@ -12,7 +12,7 @@ pub struct Symbol {
 }
 
 impl Symbol {
-    const fn new(name: &'static CStr) -> Self {
+    pub(crate) const fn new(name: &'static CStr) -> Self {
         Symbol { name, address: AtomicUsize::new(0) }
     }
 
@@ -32,24 +32,28 @@ impl Symbol {
         self.address() != 0
     }
 
-    fn resolve(&self) {
+    /// Looks it up.
+    pub(crate) fn resolve(&self) {
         // SAFETY: dlsym(3) with a C string; RTLD_DEFAULT searches what is loaded.
         let p = unsafe { libc::dlsym(libc::RTLD_DEFAULT, self.name.as_ptr()) };
         self.address.store(p as usize, Relaxed);
     }
 }
 
+/// Symbols, and a function that looks them up.
 macro_rules! symbols {
-    ($($(#[$doc:meta])* $id:ident $name:literal)*) => {
-        $($(#[$doc])* pub static $id: Symbol = Symbol::new($name);)*
+    ($all:ident $($(#[$doc:meta])* $id:ident $name:literal)*) => {
+        $($(#[$doc])* pub static $id: $crate::symbols::Symbol =
+            $crate::symbols::Symbol::new($name);)*
         /// Looks every symbol up.
-        pub fn resolve() {
+        pub fn $all() {
             $($id.resolve();)*
         }
     };
 }
+pub(crate) use symbols;
 
-symbols! {
+symbols! { resolve
     /// `const char *Py_GetVersion(void)`
     GET_VERSION c"Py_GetVersion"
     /// Exported by PyPy's library only.
@@ -110,6 +114,8 @@ symbols! {
     UNICODE_NEW c"PyUnicode_FromStringAndSize"
     /// `PyObject *PyString_FromStringAndSize(const char *, Py_ssize_t)`, 2.7
     STRING_NEW c"PyString_FromStringAndSize"
+    /// `PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t)`, 3.x
+    BYTES_NEW c"PyBytes_FromStringAndSize"
     /// `PyObject *PyDict_New(void)`
     DICT_NEW c"PyDict_New"
     /// `int PyDict_SetItemString(PyObject *, const char *, PyObject *)`

@@ -23,12 +23,14 @@ pub const RESOLVING: u32 = 16;
 pub struct Tls {
     /// Set of profiled lines that are active on this thread: index of a capture context.
     pub context: Cell<u32>,
+    /// `--stacks`: this thread's index into the capture's table plus one, 0 if it has none.
+    pub thread: Cell<u32>,
     /// `QUIET`, `IN_AGENT`, `IN_ARENA`, `IN_OBJECT_27`, `RESOLVING`.
     pub flags: Cell<u32>,
-    /// Address of this thread's `PyThreadState`, 0 if never seen.
-    pub tstate: Cell<usize>,
     /// Value of `sites::TSTATE_EPOCH` when `tstate` was stored.
     pub tstate_epoch: Cell<u32>,
+    /// Address of this thread's `PyThreadState`, 0 if never seen.
+    pub tstate: Cell<usize>,
     /// Tag of the last allocation without the GIL.
     pub native_tag: Cell<u32>,
     /// Site key of the last allocation without the GIL.
@@ -45,17 +47,20 @@ pub struct Tls {
     pub stack_top: Cell<usize>,
     /// How many calls of functions under `@profile` are under way (bare runs).
     pub depth: Cell<usize>,
-    /// `--stacks`: this thread's index into the capture's table plus one, 0 if it has none.
-    pub thread: Cell<u32>,
     /// `--stacks`: how often its name was looked for.
     pub named: Cell<u32>,
     /// `--stacks`: the allocator that is passing a request on (`DOMAIN_*` plus one), 0: none.
     pub domain: Cell<u32>,
     /// `--native`: where this thread's machine stack is.
     pub native: strandline_unwind::StackCache,
+    /// `--async-stacks`: the block that is being given another size, 0: none.
+    pub moving: Cell<usize>,
+    /// Address of what this thread feeds (`meter::threads`), 0 if nothing.
+    pub meter: Cell<usize>,
     /// `--stacks`: number of allocations of this thread.
     pub recent_at: Cell<u32>,
-    /// `--stacks`: addresses of its last ones.
+    /// `--stacks`: addresses of its last ones, the newest at `recent_at - 1`; for the usual
+    /// distance, at 0.
     pub recent: [Cell<usize>; strandline_capture::layout::MOST_RECENT as usize],
 }
 
@@ -72,6 +77,18 @@ core::arch::global_asm!(
     ".size strandline_tls, 256",
     ".popsection",
 );
+
+impl Tls {
+    /// `context`, and above it `thread`.
+    #[inline(always)]
+    pub fn context_and_thread(&self) -> u64 {
+        // SAFETY: the block is aligned to a cache line and these are its first two words.
+        unsafe { *(self as *const Tls as *const u64) }
+    }
+}
+
+const _: () =
+    assert!(core::mem::offset_of!(Tls, context) == 0 && core::mem::offset_of!(Tls, thread) == 4);
 
 /// This thread's block.
 #[inline(always)]

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 /// First eight bytes of every capture.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"strandln");
 /// Version of this layout. A reader refuses any other.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Bytes in front of the first region.
 pub const HEADER_BYTES: usize = 64 * 1024;
 /// Room for a region, and the distance between two if there are no [`Stacks`]. The file is
@@ -94,6 +94,9 @@ pub const OPTION_EXPLAIN: u32 = 1 << 16;
 pub const OPTION_STACKS: u32 = 1 << 17;
 /// [`Header::options`], with [`OPTION_STACKS`]: call paths have the frames of machine code, too.
 pub const OPTION_NATIVE: u32 = 1 << 18;
+/// [`Header::options`], with [`OPTION_STACKS`]: call paths go on through the asyncio tasks that
+/// await the one that runs.
+pub const OPTION_ASYNC: u32 = 1 << 21;
 /// [`Header::options`], with stacks: every allocation and free is told one by one ([`Events`]).
 pub const OPTION_EVENTS: u32 = 1 << 20;
 
@@ -157,6 +160,8 @@ pub const CAN_LINES: u32 = 4;
 pub const CAN_SITES: u32 = 8;
 /// [`RegionHead::abilities`]: the front ran: `profile` was a builtin.
 pub const CAN_FRONT: u32 = 16;
+/// [`RegionHead::abilities`]: what awaits running asyncio tasks is in call paths.
+pub const CAN_AWAIT: u32 = 64;
 /// [`RegionHead::abilities`]: no ability: the process ran already when the agent came, so that what
 /// was allocated before isn't known, nor what is stranded.
 pub const CAME_LATE: u32 = 32;
@@ -253,7 +258,7 @@ pub const fn pool_word(pools: u64, block: u64, shift: u32) -> u64 {
 /// Where the entry of the block at `block` is, a `u32` with the tag from bit 10 on, given its
 /// pool's word; `None`: the pool has none. `size` is that of a block.
 pub const fn pool_entry(word: u64, block: u64, shift: u32, size: u64) -> Option<u64> {
-    let slab = word & ((1 << 48) - 1);
+    let slab = word >> POOL_SLAB_SHIFT;
     let offset = block & ((1 << shift) - 1);
     if slab == 0 || size == 0 || offset < POOL_HEADER {
         return None;
@@ -261,6 +266,8 @@ pub const fn pool_entry(word: u64, block: u64, shift: u32, size: u64) -> Option<
     Some(slab + (offset - POOL_HEADER) / size * 8)
 }
 
+/// Where in a pool's word the address of its entries begins; they are there for blocks of one size.
+pub const POOL_SLAB_SHIFT: u32 = 16;
 /// Bytes in front of a pool's first block (pool_header, Objects/obmalloc.c).
 pub const POOL_HEADER: u64 = 48;
 
@@ -351,8 +358,9 @@ pub struct Tag {
     pub context: AtomicU32,
     /// `TAG_*` bits.
     pub flags: AtomicU32,
-    /// Padding.
-    pub reserved: AtomicU32,
+    /// `--stacks`: what the path's blocks have in common, see [`shape_of_size`]. What is as it says
+    /// is counted by `blocks` and `blocks_freed` alone.
+    pub shape: AtomicU32,
     /// Bytes asked for.
     pub allocated: AtomicU64,
     /// Bytes given back by threads that held the GIL.

@@ -17,7 +17,7 @@ pub use glance::{glance, Glance};
 pub use process::{
     Function, Ledger, Line, Process, Refusal, SiteTotal, State, MAX_COMMAND_ARGUMENTS,
 };
-pub use stacks::{Node, Path, Stacks, Thread};
+pub use stacks::{Node, Path, Paths, Stacks, Thread};
 pub use tables::{Code, Context, FunctionEntry, Head, RawLedger, Site, Slot, Tables, Tag};
 
 use core::fmt;
@@ -162,6 +162,11 @@ pub fn handed_out<B: Bytes + ?Sized>(bytes: &B) -> Result<(u32, u32), ReadError>
 
 /// Reads a capture's regions.
 pub fn regions<B: Bytes + ?Sized>(bytes: &B) -> Result<Regions, ReadError> {
+    regions_with(bytes, true)
+}
+
+/// `regions`, with or without the call paths, which are most of them.
+fn regions_with<B: Bytes + ?Sized>(bytes: &B, stacks: bool) -> Result<Regions, ReadError> {
     let length = bytes.length()?;
     let header = header(bytes)?;
     let mut doubts = Doubts::default();
@@ -181,7 +186,7 @@ pub fn regions<B: Bytes + ?Sized>(bytes: &B) -> Result<Regions, ReadError> {
     let mut all = Vec::new();
     for index in 0..wanted.min(room) {
         let mut local = Doubts::default();
-        let tables = Tables::read(bytes, length, options, index, &mut local)?;
+        let tables = Tables::read(bytes, length, options, stacks, index, &mut local)?;
         doubts.take(local, tables.head.pid);
         // A region that was handed out to a process that died before it wrote a word.
         if tables.head.state != layout::STATE_FREE {
@@ -199,10 +204,10 @@ pub fn regions<B: Bytes + ?Sized>(bytes: &B) -> Result<Regions, ReadError> {
     })
 }
 
-/// Reads a whole capture.
+/// Reads what a capture says of processes and lines, whatever call paths it has.
 pub fn read<B: Bytes + ?Sized>(bytes: &B) -> Result<Capture, ReadError> {
     let Regions { options, owner_pid, patterns, tables, unrecorded, mut doubts, .. } =
-        regions(bytes)?;
+        regions_with(bytes, false)?;
     let mut processes = Vec::new();
     for (index, tables) in &tables {
         let mut local = Doubts::default();

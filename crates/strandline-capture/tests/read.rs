@@ -6,7 +6,7 @@ use std::mem::{offset_of, size_of};
 
 use proptest::prelude::*;
 use strandline_capture::layout::{self, Region, RegionHead};
-use strandline_capture::read::{read, Bytes, Capture, ReadError, Refusal, State};
+use strandline_capture::read::{read, regions, Bytes, Capture, ReadError, Refusal, State};
 
 /// A sparse file: what was written, zeros elsewhere.
 #[derive(Debug)]
@@ -421,6 +421,7 @@ proptest! {
 
     #[test]
     fn no_capture_makes_the_reader_panic(file in arbitrary()) {
+        let _ = regions(&file);
         if let Ok(capture) = read(&file) {
             for p in &capture.processes {
                 for f in &p.functions {
@@ -433,6 +434,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(mut bytes in prop::collection::vec(any::<u8>(), 0..70_000)) {
         let _ = read(&bytes[..]);
+        let _ = regions(&bytes[..]);
         for (i, b) in layout::MAGIC.to_le_bytes().into_iter().enumerate() {
             if let Some(to) = bytes.get_mut(i) {
                 *to = b;
@@ -442,5 +444,6 @@ proptest! {
             version.copy_from_slice(&layout::VERSION.to_le_bytes());
         }
         let _ = read(&bytes[..]);
+        let _ = regions(&bytes[..]);
     }
 }

@@ -22,6 +22,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod asyncio;
 mod debug_offsets;
 mod evaluator;
 mod layout;

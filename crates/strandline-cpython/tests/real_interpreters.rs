@@ -33,9 +33,9 @@ fn interpreters() -> Vec<PathBuf> {
     found
 }
 
-fn run(python: &PathBuf, args: &[&str]) -> Result<String, String> {
+fn run(python: &PathBuf, script: &str, args: &[&str]) -> Result<String, String> {
     let mut command = Command::new(python);
-    command.args(["-E", "-s", "-c", CHECK]).args(args).env_remove("PYTHONMALLOC");
+    command.args(["-E", "-s", "-c", script]).args(args).env_remove("PYTHONMALLOC");
     let output = command.output().map_err(|error| error.to_string())?;
     let stdout = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if output.status.success() {
@@ -253,7 +253,7 @@ fn layouts(major: u8, minor: u8, table: &str) -> Result<Vec<(&'static str, Layou
 /// `None` if it is not CPython; its version and what was found otherwise.
 #[allow(clippy::type_complexity)]
 fn check(python: &PathBuf) -> Result<Option<((u8, u8), Vec<String>)>, String> {
-    let probe = run(python, &["probe", &DEBUG_OFFSETS_MAX.to_string()])?;
+    let probe = run(python, CHECK, &["probe", &DEBUG_OFFSETS_MAX.to_string()])?;
     let words: Vec<&str> = probe.split_whitespace().collect();
     let [implementation, major, minor, micro, rest @ ..] = words.as_slice() else {
         return Err(format!("unexpected answer {probe:?}"));
@@ -270,7 +270,7 @@ fn check(python: &PathBuf) -> Result<Option<((u8, u8), Vec<String>)>, String> {
     let mut reports = Vec::new();
     for (source, layout) in layouts {
         assert_eq!(layout.version, version);
-        let report = run(python, &[&facts(&layout).literal()])
+        let report = run(python, CHECK, &[&facts(&layout).literal()])
             .map_err(|error| format!("{major}.{minor}.{micro}, {source}: {error}"))?;
         reports.push(format!("{major}.{minor}.{micro}, {source}: {report}"));
     }
@@ -299,6 +299,88 @@ fn layouts_match_the_interpreters() {
     println!("series not tested: {missing:?}");
     let ci = std::env::var_os("CI").is_some();
     assert!(!ci || missing.is_empty(), "no interpreter for series {missing:?}");
+}
+
+const ASYNCIO: &str = include_str!("check_asyncio.py");
+
+/// What `check_asyncio.py` calls the numbers of `asyncio.rs`.
+fn asyncio_facts(layout: &Layout, a: &asyncio::Asyncio) -> Facts {
+    use asyncio::*;
+    let mut f = Facts::default();
+    f.put("basicsize", TP_BASICSIZE);
+    f.put("task.size", a.task.size);
+    f.put("task.future_size", a.task.future_size);
+    f.opt("task.callback0", a.task.callback0);
+    f.put("task.callbacks", a.task.callbacks);
+    f.put("task.coro", a.task.coro);
+    f.put("wrapped_task", WRAPPED_TASK);
+    f.put("wrapped_awaitable", WRAPPED_AWAITABLE);
+    f.put("builtin.method", BUILTIN_METHOD);
+    f.put("builtin.self", BUILTIN_SELF);
+    f.put("method.function", METHOD_FUNCTION);
+    f.put("method.self", METHOD_SELF);
+    f.put("partial.function", PARTIAL_FUNCTION);
+    f.put("partial.arguments", PARTIAL_ARGUMENTS);
+    f.put("cell.content", CELL_CONTENT);
+    f.put("list.len", LIST_LEN);
+    f.put("list.items", LIST_ITEMS);
+    f.put("tuple.items", layout.object.tuple_items);
+    f.put("function.closure", a.function_closure);
+    f.0.insert("created", Awaits::CREATED_313.to_string());
+    f.0.insert("suspended_311", Awaits::SUSPENDED_311.to_string());
+    f.0.insert("attributes", format!("'{:?}'", a.attributes));
+    let Dict::Keys { first_value, .. } = layout.dict else { panic!("a dict of 2.7") };
+    f.put("first_value", first_value);
+    match a.suspended {
+        Suspended::Object { frame, top, yield_from } => {
+            f.put("suspended.frame", frame);
+            f.put("suspended.yield_from", yield_from);
+            f.opt("lasti", layout.frame.object.f_lasti);
+            f.put("lasti_unit", layout.frame.object.lasti_unit);
+            let (pointer, stack, depth) = match top {
+                ObjectTop::Pointer(pointer) => (Some(pointer), None, None),
+                ObjectTop::Depth { stack, depth } => (None, Some(stack), Some(depth)),
+            };
+            f.opt("suspended.pointer", pointer);
+            f.opt("suspended.stack", stack);
+            f.opt("suspended.depth", depth);
+        }
+        Suspended::Inside { state, stacktop, awaits } => {
+            f.opt("suspended.frame", None::<u16>);
+            f.put("suspended.state", state);
+            f.put("suspended.stacktop", stacktop);
+            let awaits = match awaits {
+                Awaits::Resume => "None".to_owned(),
+                Awaits::State(state) => state.to_string(),
+            };
+            f.0.insert("suspended.awaits", awaits);
+            f.opt("in_generator", layout.frame.in_generator);
+            let interpreter = layout.frame.interpreter.as_ref();
+            f.opt("instr_ptr", interpreter.map(|frame| frame.instr_ptr));
+            f.opt("slots", interpreter.map(|frame| frame.slots()));
+        }
+    }
+    f
+}
+
+#[test]
+fn tasks_and_coroutines_match_the_interpreters() {
+    let mut tested = 0;
+    let mut failures = Vec::new();
+    for python in interpreters() {
+        let probe = run(&python, CHECK, &["probe", "0"]).expect("an interpreter");
+        let words: Vec<&str> = probe.split_whitespace().collect();
+        let number = |word: &str| word.parse::<u8>().expect("a version");
+        let (major, minor) = (number(words[1]), number(words[2]));
+        let known = asyncio::asyncio(major, minor).filter(|_| words[0] == "CPython");
+        let (Some(a), Some(layout)) = (known, layout(major, minor)) else { continue };
+        tested += 1;
+        if let Err(error) = run(&python, ASYNCIO, &[&asyncio_facts(layout, a).literal()]) {
+            failures.push(format!("{}: {error}", python.display()));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(tested > 0, "no CPython of 3.6 to 3.13 found; set STRANDLINE_TEST_PYTHONS");
 }
 
 const LINE_TABLES: &str = include_str!("line_tables.py");

@@ -7,6 +7,10 @@ use crate::causes::{garbage, live, native, not_python};
 /// RSS has to grow by this much for anything to be said, bytes, and by one part in so many.
 const LEAST: (u64, u64) = (1 << 20, 50);
 
+/// A process that used less CPU time than this did nothing, milliseconds: to be stopped and to wait
+/// anew for what it waits for takes some, too.
+const STILL: u64 = 2;
+
 /// What may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -34,6 +38,15 @@ impl Part {
             Part::Native => native(c),
             Part::NotPython => not_python(c),
         }
+    }
+}
+
+/// True if a process did nothing between two looks at it: then the second says no more than the
+/// first.
+pub fn did_nothing(first: &Census, last: &Census) -> bool {
+    match (first.cpu_ms, last.cpu_ms) {
+        (Some(before), Some(after)) => after.saturating_sub(before) < STILL,
+        _ => first.rss_bytes == last.rss_bytes,
     }
 }
 
@@ -66,11 +79,7 @@ pub fn trend(looks: &[Census]) -> Trend {
         }
         return Trend::Steady;
     }
-    let idle = match (first.cpu_ms, last.cpu_ms) {
-        (Some(before), Some(after)) => after == before,
-        _ => first.rss_bytes == last.rss_bytes,
-    };
-    if idle {
+    if did_nothing(first, last) {
         Trend::Idle
     } else {
         Trend::Steady
@@ -99,7 +108,8 @@ mod tests {
         let swung = [look(100, 10, 0), look(130, 40, 5), look(120, 30, 9)];
         assert_eq!(trend(&swung), Trend::Steady);
         assert_eq!(trend(&[look(100, 10, 7), look(100, 10, 7)]), Trend::Idle);
-        assert_eq!(trend(&[look(100, 10, 7), look(100, 10, 8)]), Trend::Steady);
+        assert_eq!(trend(&[look(100, 10, 7), look(100, 10, 8)]), Trend::Idle);
+        assert_eq!(trend(&[look(100, 10, 7), look(100, 10, 9)]), Trend::Steady);
         assert_eq!(trend(&grown[..1]), Trend::Unknown);
         let little = [look(100, 10, 0), look(101, 11, 5)];
         assert_eq!(trend(&little), Trend::Steady);

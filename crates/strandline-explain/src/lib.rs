@@ -17,6 +17,7 @@ mod verdict;
 
 pub use account::{account, Account, Moment, Part};
 pub use causes::causes;
+pub use growth::did_nothing;
 pub use heap_paths::heap_paths;
 pub use model::{Cause, Explanation, PinReport, Remedy, Sure, Verdict, SCHEMA};
 pub use pin_paths::{pin_paths, PinPath};

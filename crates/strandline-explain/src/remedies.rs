@@ -1,6 +1,6 @@
 //! What would bring memory back, worked out from a census: counterfactuals without a second run.
 
-use strandline_census::{Census, Class};
+use strandline_census::{Census, Class, Pinned};
 
 use crate::causes::{class, is_27};
 use crate::model::Remedy;
@@ -104,6 +104,17 @@ fn of_pymalloc(c: &Census, all: &mut Vec<Remedy>) {
     all.push(worked_out("pool-trim", Some(r.pool_trim_bytes), text));
 }
 
+/// What the arenas of pins would give back if these stood elsewhere, bytes: expected, and its bounds.
+/// At most all; but what moves comes to arenas which other objects had filled before, and as many
+/// as it takes stay as they are, and one that was begun.
+fn moved(p: &Pinned) -> (i64, (i64, i64)) {
+    let all = p.held_bytes.saturating_add(p.bytes);
+    let arena = all.div_ceil(p.arenas.max(1));
+    let taken = p.bytes.div_ceil(arena.max(1)).saturating_mul(arena);
+    let left = |taken: u64| all.saturating_sub(taken).min(i64::MAX as u64) as i64;
+    (left(taken), (left(taken.saturating_add(arena)), left(0)))
+}
+
 /// All remedies that can be thought of here, most bytes first; those that only a run can tell last.
 pub fn remedies(c: &Census) -> Vec<Remedy> {
     let text = "import gc; gc.collect()";
@@ -123,14 +134,8 @@ pub fn remedies(c: &Census) -> Vec<Remedy> {
              in use ({}) did not sit in {} arenas, these would go back ({} in use hold {})",
             count(p.blocks), types.join(", "), count(p.arenas), mib(p.bytes), mib(p.held_bytes),
         );
-        // What moves takes as much room elsewhere, or what is free there already.
-        let held = p.held_bytes as i64;
-        all.push(estimate(
-            "move-pins",
-            Some(held),
-            (held, held.saturating_add(p.bytes as i64)),
-            &text,
-        ));
+        let (bytes, bounds) = moved(p);
+        all.push(estimate("move-pins", Some(bytes), bounds, &text));
     }
     all.sort_by(|a, b| (b.predicted_bytes, a.name).cmp(&(a.predicted_bytes, b.name)));
     all
@@ -139,7 +144,7 @@ pub fn remedies(c: &Census) -> Vec<Remedy> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use strandline_census::{ClassReport, MallocReport, Pinned};
+    use strandline_census::{ClassReport, MallocReport};
 
     const MIB: u64 = 1 << 20;
 
@@ -171,6 +176,19 @@ mod tests {
             "{}",
             r.text
         );
+    }
+
+    #[test]
+    fn what_moves_keeps_arenas_that_others_had_filled() {
+        // Thirty arenas of a MiB, of which the pins fill a third of one.
+        let third = MIB / 3;
+        let pinned =
+            Pinned { arenas: 30, held_bytes: 30 * MIB - third, bytes: third, ..Default::default() };
+        let mib = |n: i64| n << 20;
+        assert_eq!(moved(&pinned), (mib(29), (mib(28), mib(30))));
+        let one = Pinned { arenas: 1, held_bytes: MIB - third, bytes: third, ..Default::default() };
+        assert_eq!(moved(&one), (0, (0, mib(1))));
+        assert_eq!(moved(&Pinned::default()), (0, (0, 0)));
     }
 
     #[test]

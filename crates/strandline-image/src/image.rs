@@ -71,7 +71,7 @@ pub struct Facts {
     pub page_table_bytes: Option<u64>,
     /// The most that was ever resident (`VmHWM` of /proc/PID/status), bytes.
     pub peak_rss_bytes: Option<u64>,
-    /// CPU time that it had used (`utime` and `stime` of /proc/PID/stat), milliseconds.
+    /// CPU time that it had used (`clock_getcpuclockid(3)`), milliseconds.
     pub cpu_ms: Option<u64>,
     /// The copy didn't fit into the memory that was free, and is in a file.
     pub copied_to_disk: bool,

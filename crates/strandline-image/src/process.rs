@@ -127,6 +127,8 @@ pub fn capture(pid: i32, options: &Options) -> Result<Image, Error> {
     copy.run(runs(&mappings))?;
     let registers: Vec<_> =
         tids.iter().map(|&t| (t, stopped.as_ref().and_then(|s| s.registers(t)))).collect();
+    // What it does after it was looked at counts for the next look.
+    let cpu_ms = cpu_ms(pid);
     drop(stopped);
     let paused = options.pause.then(|| stood.elapsed());
 
@@ -144,7 +146,7 @@ pub fn capture(pid: i32, options: &Options) -> Result<Image, Error> {
     let fetch = fetch(pid, mappings.clone());
     let copied_to_disk = copy.is_on_disk();
     let image = Image::new(mappings, copy.pieces(), threads.collect(), source, Some(fetch));
-    Ok(image.with_facts(Facts { copied_to_disk, ..facts(pid) }))
+    Ok(image.with_facts(Facts { copied_to_disk, cpu_ms, ..facts(pid) }))
 }
 
 fn facts(pid: i32) -> Facts {
@@ -166,19 +168,22 @@ fn facts(pid: i32) -> Facts {
             .collect(),
         page_table_bytes: amount("VmPTE:"),
         peak_rss_bytes: amount("VmHWM:"),
-        cpu_ms: cpu_ms(pid),
+        cpu_ms: None,
         copied_to_disk: false,
     }
 }
 
-/// Fact: proc_pid_stat(5): the name, in parentheses, may hold anything; fields 14 and 15 are in
-/// ticks of 10 ms (`USER_HZ`, x86-64).
+/// CPU time of all threads that the process has or had, milliseconds.
 fn cpu_ms(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after = stat.get(stat.rfind(')')? + 1..)?;
-    let mut fields = after.split_ascii_whitespace().skip(11);
-    let (user, system) = (fields.next()?.parse::<u64>().ok()?, fields.next()?.parse::<u64>().ok()?);
-    Some((user + system) * 10)
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both write what they are given the address of, which lives until then; a process that
+    // isn't there any more is an error.
+    let is_known = unsafe {
+        let mut clock = 0;
+        libc::clock_getcpuclockid(pid, &mut clock) == 0
+            && libc::clock_gettime(clock, &mut time) == 0
+    };
+    is_known.then(|| time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
 }
 
 /// Reads what wasn't copied from the files that are mapped, never from the process.

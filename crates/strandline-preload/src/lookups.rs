@@ -47,3 +47,11 @@ pub unsafe extern "C" fn strandline_attach(module: *mut c_void) -> c_int {
     // SAFETY: the contract of the function, passed on.
     unsafe { strandline_agent::attach::prepare(module, &FAMILY) }
 }
+
+/// For the drop-in for memory_profiler: fills a module with [`strandline_agent::meter`]'s functions.
+/// Called with the GIL. 0, or why not.
+#[no_mangle]
+pub unsafe extern "C" fn strandline_meter(module: *mut c_void) -> c_int {
+    // SAFETY: the contract of the function, passed on.
+    unsafe { strandline_agent::meter::prepare(module) }
+}

@@ -25,6 +25,16 @@ impl Builder {
         builder
     }
 
+    /// `new`, with room for so many frames and nodes.
+    pub fn with_room(frames: usize, nodes: usize) -> Builder {
+        let mut builder = Builder::new();
+        builder.frames.reserve(frames);
+        builder.process.frames.reserve(frames);
+        builder.nodes.reserve(nodes);
+        builder.process.nodes.reserve(nodes);
+        builder
+    }
+
     /// The process, to fill in what isn't a table.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

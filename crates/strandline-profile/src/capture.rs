@@ -19,6 +19,7 @@ pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
         meta: Meta {
             temporary_distance: regions.temporary_distance,
             native: regions.options & layout::OPTION_NATIVE != 0,
+            async_stacks: regions.options & layout::OPTION_ASYNC != 0,
             ..Meta::default()
         },
         doubts: regions.doubts.sentences(),
@@ -45,6 +46,14 @@ pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
                 process.pid, process.totals.overflowed
             ));
         }
+        let abilities = layout::CAN_SITES | layout::CAN_AWAIT;
+        if profile.meta.async_stacks && tables.head.abilities & abilities == layout::CAN_SITES {
+            profile.doubts.push(format!(
+                "process {}: which asyncio tasks await another is not known of this Python: call \
+                 paths end at the event loop (--async-stacks reads 3.6 to 3.13)",
+                process.pid
+            ));
+        }
         profile.processes.push(process);
         indexes.push((*index, paths));
     }
@@ -52,7 +61,7 @@ pub fn from_capture(regions: &Regions) -> (Profile, Vec<(u32, Vec<u32>)>) {
 }
 
 fn process(tables: &Tables, stacks: &read::Stacks) -> (Process, Vec<u32>) {
-    let mut builder = Builder::new();
+    let mut builder = Builder::with_room(tables.sites.len(), stacks.nodes.len());
     let frames: Vec<u32> =
         tables.sites.iter().map(|site| frame(&mut builder, tables, site)).collect();
     // Nodes with one frame under one parent become one: several sites can be one place.
@@ -186,10 +195,13 @@ fn paths(
     nodes: &[u32],
     left_out: u32,
 ) -> Vec<u32> {
-    let mut known: HashMap<(u32, u32, Domain), usize> = HashMap::new();
-    let mut sums: Vec<[Signed; 3]> = Vec::new();
+    // Nearly every tag is a path of its own.
+    let most = tables.tags.len();
+    let mut known: HashMap<(u32, u32, Domain), usize> = HashMap::with_capacity(most);
+    let mut sums: Vec<[Signed; 3]> = Vec::with_capacity(most);
+    process.paths.reserve(most);
     let mut index = vec![u32::MAX; tables.tags.len()];
-    for (i, (tag, record)) in tables.tags.iter().zip(&stacks.paths).enumerate().skip(1) {
+    for (i, (tag, record)) in tables.tags.iter().zip(stacks.paths.iter()).enumerate().skip(1) {
         let inherited = [tag.inherited as u64, record.inherited_blocks];
         let allocated = Amount { bytes: tag.allocated, blocks: record.blocks };
         let freed =

@@ -28,7 +28,7 @@ use crate::model::{Meta, Profile, Types};
 /// First eight bytes of every file.
 pub const MAGIC: [u8; 8] = *b"strand\x0d\x0a";
 /// Version of the format. A reader refuses any other.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 4;
 /// Largest block, unpacked: what a damaged length can make a reader reserve at most.
 pub(crate) const LARGEST_BLOCK: usize = 1 << 30;
 const LEVEL: i32 = 3;

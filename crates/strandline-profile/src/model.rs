@@ -45,6 +45,8 @@ pub struct Meta {
     pub temporary_distance: u32,
     /// Frames of C, C++ and Rust code were recorded as well.
     pub native: bool,
+    /// Call paths go on through the asyncio tasks that await the one that runs.
+    pub async_stacks: bool,
 }
 
 /// One process.

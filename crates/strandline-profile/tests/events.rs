@@ -67,7 +67,7 @@ proptest! {
                 encoder.mark(slice);
                 encoder.births(slice);
             }
-            encoder.push(word, birth);
+            encoder.extend([(word, birth)]);
             wanted.push((slice, Told::Event(word, birth)));
         }
         blocks.push(encoder.finish(1).unwrap());
@@ -155,7 +155,7 @@ fn sample() -> Vec<u8> {
         if random >> 60 < grows || alive.is_empty() {
             let (path, bytes) = ((random >> 40) as usize % PATHS, random >> 33 & 0x3f);
             let amount = Amount { bytes, blocks: 1 };
-            encoder.push(word(ALLOCATED, path as u32 + 4, bytes), 0);
+            encoder.extend([(word(ALLOCATED, path as u32 + 4, bytes), 0)]);
             alive.push((path, bytes, births));
             paths[path].allocated = paths[path].allocated.plus(amount);
             profile.processes[0].threads[0].allocations += 1;
@@ -164,7 +164,7 @@ fn sample() -> Vec<u8> {
             let (path, bytes, born) = alive.swap_remove(random as usize % alive.len());
             let kind = if born == births { FREED } else { FREED_OLD };
             let birth = if born == births { 0 } else { born };
-            encoder.push(word(kind, path as u32 + 4, bytes), birth);
+            encoder.extend([(word(kind, path as u32 + 4, bytes), birth)]);
             let amount = Amount { bytes, blocks: 1 };
             paths[path].freed = paths[path].freed.plus(amount);
             live[path] = live[path].minus(amount);
@@ -275,4 +275,47 @@ fn a_damaged_block_is_left_out_and_said() {
     let replayed = recorded.replay(Interval::ALL).remove(0);
     assert!(replayed.missing.is_some() && replayed.agrees.is_none());
     assert!((10_000..20_000).contains(&replayed.events));
+}
+
+#[test]
+fn births_that_repeat_take_no_room() {
+    let old = word(FREED_OLD, 5, 64);
+    // Runs of all lengths, in one of them the end of a block.
+    let birth = |at: u32| if at < 50 { at % 2 } else { at / 3000 + at / 7777 % 2 * 1000 };
+    let events: Vec<_> = (0..40_000).map(|at| (old, birth(at))).collect();
+    let (first, second) = events.split_at(20_500);
+    let (mut at_once, mut one_by_one) = (Encoder::new(1), Encoder::new(1));
+    for part in [first, second] {
+        at_once.extend(part.iter().copied());
+        part.iter().for_each(|&event| one_by_one.extend([event]));
+        let block = at_once.finish(0).unwrap();
+        assert_eq!(block, one_by_one.finish(0).unwrap());
+        assert!(block.2 < 200, "{}", block.2);
+        let wanted: Vec<_> = part.iter().map(|&(word, birth)| Told::Event(word, birth)).collect();
+        assert_eq!(unpack(&block)[2..], wanted);
+    }
+}
+
+/// What is freed has the size of something that was allocated lately: only the first of both is told.
+#[test]
+fn sizes_that_cannot_be_foretold_are_told_once() {
+    let mut state = 1u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        1024 + (state >> 33) % 8192
+    };
+    // One at a time, and two that lie one in the other.
+    let one = |size| vec![word(ALLOCATED, 7, size), word(FREED, 7, size)];
+    let two = |a, b| [word(ALLOCATED, 7, a), one(b)[0], one(b)[1], word(FREED, 7, a)].to_vec();
+    let ones: Vec<_> = (0..10_000).flat_map(|_| one(random())).collect();
+    let twos: Vec<_> = (0..5_000).flat_map(|_| two(random(), random())).collect();
+    for words in [ones, twos] {
+        let mut encoder = Encoder::new(1);
+        encoder.extend(words.iter().map(|&word| (word, 0)));
+        let block = encoder.finish(0).unwrap();
+        // For a block of memory: a run of one byte and a miss of one byte, twice, and two of size.
+        assert!(block.2 < 10_000 * 6 + 100, "{}", block.2);
+        let wanted: Vec<_> = words.iter().map(|&word| Told::Event(word, 0)).collect();
+        assert_eq!(unpack(&block)[2..], wanted);
+    }
 }

@@ -26,6 +26,8 @@ pub struct RunRow<'p> {
     pub temporary_distance: u32,
     /// Frames of C, C++ and Rust code were recorded as well.
     pub native: bool,
+    /// Call paths go on through the asyncio tasks that await the one that runs.
+    pub async_stacks: bool,
     /// What is missing or could not be understood.
     pub doubts: &'p [String],
     /// Number of processes of the run.
@@ -46,6 +48,7 @@ impl<'p> RunRow<'p> {
             signal: meta.signal,
             temporary_distance: meta.temporary_distance,
             native: meta.native,
+            async_stacks: meta.async_stacks,
             doubts: &profile.doubts,
             process_count: profile.processes.len(),
         }

@@ -259,6 +259,9 @@ pub struct RunOptions {
     /// --stacks: with the functions of C, C++ and Rust code
     #[arg(long, requires = "stacks")]
     pub native: bool,
+    /// --stacks: with the asyncio tasks that await the one that runs
+    #[arg(long, requires = "stacks")]
+    pub async_stacks: bool,
     /// --stacks: look up at the end what types of objects are in use (see diff --by type)
     #[arg(long, requires = "stacks")]
     pub types: bool,

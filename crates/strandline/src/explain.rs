@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use strandline_census::{Census, Options};
-use strandline_explain::{explain as explained, explain_profile, heap_paths, pin_paths, Verdict};
+use strandline_explain::{
+    did_nothing, explain as explained, explain_profile, heap_paths, pin_paths, Verdict,
+};
 use strandline_report::explain::render;
 
 use crate::call_paths::CallPaths;
@@ -74,7 +76,7 @@ fn look_again(looks: &mut Vec<Census>, options: &ExplainOptions) {
     std::thread::sleep(BETWEEN);
     let what = Options { paths: options.reading.paths, holders: true };
     let Ok(second) = of_process(pid, &options.reading, &what) else { return };
-    if second.cpu_ms != first.cpu_ms {
+    if !did_nothing(first, &second) {
         looks.push(second);
     }
 }

@@ -21,7 +21,7 @@ pub fn serve(package: &Package) -> ExitCode {
     let done = match package {
         Package::Agent => write(shared::AGENT),
         Package::Sample { pid, interval, children } => sample(*pid, *interval, *children),
-        Package::Tables { file, pid, json } => tables(file, *pid, *json),
+        Package::Tables { file, pid, json, top } => tables(file, *pid, *json, *top),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -108,7 +108,7 @@ fn stdin_ends_within(wait: Duration) -> bool {
     ready != 0
 }
 
-fn tables(file: &Path, pid: u32, as_json: bool) -> Result<(), Error> {
+fn tables(file: &Path, pid: u32, as_json: bool, top: usize) -> Result<(), Error> {
     let opened = std::fs::File::open(file);
     let opened = opened.map_err(|e| Error::Output(file.to_owned(), e))?;
     let capture = read::read(&opened)?;
@@ -118,7 +118,7 @@ fn tables(file: &Path, pid: u32, as_json: bool) -> Result<(), Error> {
         exit: Exit { code: None, signal: None },
         main_pid: pid,
         code: None,
-        top: 0,
+        top,
         alive: &|_| true,
     };
     let run = Run::assemble(&capture, &setting, &Files);

@@ -5,10 +5,12 @@
 //! anew every few seconds, each time as a whole: a profile can be read while the program runs, and
 //! should this process be killed as well, the last one stays.
 
+mod batch;
 mod events;
 mod log;
 mod place;
 mod rings;
+mod sink;
 mod slices;
 mod timeline;
 
@@ -33,8 +35,12 @@ use timeline::Timelines;
 
 /// Time between two profiles of a running program, at least.
 const OFTEN: Duration = Duration::from_secs(2);
+/// Time until the first one, at most.
+const LATE: Duration = Duration::from_secs(30);
 /// Writing takes at most this part of a processor's time.
 const WRITING: u32 = 100;
+/// What writing takes for each call path, about, until it was done once.
+const A_PATH: Duration = Duration::from_nanos(1500);
 /// Looking takes at most this part of a processor's time.
 const LOOKING: u32 = 200;
 /// With events: so many times as many bytes of them as the profile had come before the next one,
@@ -239,7 +245,8 @@ impl Written {
 
 impl Recording {
     fn watch(&mut self, stop: &AtomicBool) {
-        let (mut look, mut write) = (Instant::now(), Instant::now() + OFTEN);
+        let began = Instant::now();
+        let (mut look, mut write) = (began, began + OFTEN);
         let (mut grown, mut latest) = (0, write);
         while !stop.load(Relaxed) {
             let before = cpu_time();
@@ -248,6 +255,10 @@ impl Recording {
                 look = Instant::now() + wait.max((cpu_time() - before) * LOOKING);
             }
             let before = cpu_time();
+            if write <= Instant::now() && !self.written {
+                let wait = A_PATH * self.timelines.tags() * WRITING;
+                write = began + wait.clamp(OFTEN, LATE);
+            }
             if write <= Instant::now() {
                 let length = self.to.log.as_ref().map_or(0, |log| log.length());
                 // In a file that is only appended to each of them stays.
@@ -271,6 +282,7 @@ impl Recording {
             written: now(),
             temporary_distance: profile.meta.temporary_distance,
             native: profile.meta.native,
+            async_stacks: profile.meta.async_stacks,
             ..self.meta.clone()
         };
         for (process, (region, paths)) in profile.processes.iter_mut().zip(&indexes) {

@@ -114,6 +114,7 @@ fn start(
         | bit(options.explain, layout::OPTION_EXPLAIN)
         | bit(options.stacks, layout::OPTION_STACKS)
         | bit(options.native, layout::OPTION_NATIVE)
+        | bit(options.async_stacks, layout::OPTION_ASYNC)
         | bit(options.events, layout::OPTION_EVENTS);
     let capture = shared::capture(bits, &options.functions.join("\n"), options.temporary)?;
     let agent = shared::agent()?;

@@ -27,16 +27,23 @@ pub fn name_for_others(file: &File) -> String {
 /// A file that holds the agent's library.
 pub fn agent() -> Result<File, Error> {
     let what = "agent";
-    let mut file = shared_file(c"strandline-agent", what, true)?;
-    file.write_all(AGENT).map_err(|source| Error::SharedWrite { what, source })?;
-    Ok(file)
+    let file = shared_file(c"strandline-agent", what, true)?;
+    fill(file, what, AGENT)
 }
 
 /// A file that holds `text`, for the program to read.
 pub fn answer(text: &[u8]) -> Result<File, Error> {
     let what = "census";
-    let mut file = shared_file(c"strandline-census", what, false)?;
-    file.write_all(text).map_err(|source| Error::SharedWrite { what, source })?;
+    let file = shared_file(c"strandline-census", what, false)?;
+    fill(file, what, text)
+}
+
+/// `file` with `bytes` in it, whatever limit there is on the size of the program's files.
+fn fill(mut file: File, what: &'static str, bytes: &[u8]) -> Result<File, Error> {
+    // Passing the limit raises a signal, which kills by default.
+    let _ignored = crate::signals::Ignored::new(libc::SIGXFSZ);
+    let _raised = Raised::new();
+    file.write_all(bytes).map_err(|source| Error::SharedWrite { what, source })?;
     Ok(file)
 }
 
@@ -78,8 +85,8 @@ fn set_length(file: &File, options: u32) -> io::Result<u32> {
 }
 
 /// The limit on file sizes, raised as far as this process may until this is dropped: the target
-/// inherits the limit that it would have without us. The capture is sparse, so that its length
-/// is no measure of what it takes.
+/// inherits the limit that it would have without us. What we share with it has no place on a disk,
+/// and the capture is sparse, so that its length is no measure of what it takes.
 struct Raised(Option<libc::rlimit>);
 
 impl Raised {

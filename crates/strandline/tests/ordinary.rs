@@ -184,6 +184,7 @@ fn programs_that_leak_do() {
         let both = [&[][..], &SEVERAL];
         leaks(&python.path, "leaks/handler", "__main__.ANSWERS", &both);
         leaks(&python.path, "leaks/attribute", "__main__.MONITOR", &both);
+        leaks(&python.path, "leaks/near_miss", "__main__.MONITOR", &[&[]]);
         if python.version >= (3, 2) {
             leaks(&python.path, "leaks/endless_lru", "__main__.page", &[&SEVERAL]);
         }

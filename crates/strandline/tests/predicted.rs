@@ -131,12 +131,14 @@ impl Compared {
     fn of(python: &Python, what: &str, source: &str) -> Compared {
         let dir = Dir::new();
         let program = dir.file("program.py", source);
+        // Runs are compared: the same sets and dicts in each.
+        let same = ("PYTHONHASHSEED", "0");
         let mut command = Command::new(&python.path);
-        command.arg(&program);
+        command.arg(&program).env(same.0, same.1);
         let explained = Standing::of(command, Dir::new()).explained();
         let out = dir.path().join("measured.json");
         let mut command = Command::new(STRANDLINE);
-        command.args(["remedies", "--json", "--only", NAMES, "-o"]).arg(&out);
+        command.args(["remedies", "--json", "--only", NAMES, "-o"]).arg(&out).env(same.0, same.1);
         let output = command.arg("--python").arg(&python.path).arg(&program).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let report = serde_json::from_slice(&std::fs::read(&out).unwrap()).unwrap();

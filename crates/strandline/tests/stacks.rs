@@ -93,6 +93,57 @@ fn every_allocation_has_its_whole_path() {
     });
 }
 
+/// Functions that look alike, made, called and dropped one after the other: their code objects stand
+/// at the same few addresses.
+const GONE: &str = r#"
+kept, places = [], set()
+def block(n):
+    return bytearray(n)
+def call(f):
+    f()
+def one(i):
+    names = {'block': block, 'kept': kept}
+    exec("def gone_%03d():\n%s    kept.append(block(100000))\n" % (i, "    pass\n" * (i % 3)), names)
+    f = names['gone_%03d' % i]
+    places.add(id(f.__code__))
+    call(f)
+    names.clear()
+def deep(n, i):
+    if n:
+        return deep(n - 1, i)
+    one(i)
+for i in range(150):
+    deep(i % 7, i)
+print(len(places))
+"#;
+
+#[test]
+fn code_at_an_address_where_other_code_was() {
+    each(|python| {
+        let recorded = record(python, GONE);
+        let places: usize = recorded.ran.stdout.trim().parse().unwrap();
+        assert!(places < 100, "{places} addresses: nothing was tried");
+        let p = &recorded.profile.processes[0];
+        adds_up(p);
+        let all: Vec<_> = p.paths.iter().map(|path| (names(p, path), path)).collect();
+        for i in 0..150 {
+            let name = format!("gone_{i:03}");
+            let mut wanted = vec!["block", &name, "call", "one"];
+            wanted.extend(vec!["deep"; i % 7 + 1]);
+            wanted.push("<module>");
+            let of = all.iter().filter(|(names, _)| names.iter().any(|n| n.0 == name));
+            let mut bytes = 0;
+            for (names, path) in of.filter(|(_, path)| path.allocated.bytes > 50_000) {
+                assert_eq!(names.iter().map(|n| n.0).collect::<Vec<_>>(), wanted);
+                assert_eq!(names[1].1, i as u32 % 3 + 2, "its line");
+                assert_eq!(path.in_use(), path.allocated);
+                bytes += path.allocated.bytes;
+            }
+            assert!((100_001..101_000).contains(&bytes), "{name}: {bytes}");
+        }
+    });
+}
+
 #[test]
 fn ten_thousand_frames() {
     let source = r#"

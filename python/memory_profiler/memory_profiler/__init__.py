@@ -29,13 +29,14 @@ __all__ = [
 ]
 
 
-def profile(func=None, stream=None, precision=1, backend="psutil"):
+def profile(func=None, stream=None, precision=1, backend="psutil", baseline=None):
     """Measure a function line by line, and write its table after every call, to stdout if there is no stream.
 
     Usable bare and with arguments, on functions of all kinds, methods and classes, above and below other decorators.
+    With `baseline=False` the increment of the first line is its own, and not the whole memory before the call.
     """
     if func is None:
-        return lambda f: profile(f, stream=stream, precision=precision, backend=backend)
+        return lambda f: profile(f, stream, precision, backend, baseline)
     backend = choose_backend(backend)
     if backend == "tracemalloc":
         from ._memory import start_tracemalloc
@@ -43,7 +44,7 @@ def profile(func=None, stream=None, precision=1, backend="psutil"):
         start_tracemalloc()
 
     def decorate(thing):
-        return profile(thing, stream, precision, backend)
+        return profile(thing, stream, precision, backend, baseline)
 
     if isinstance(func, type):
         for name, value in list(vars(func).items()):
@@ -56,7 +57,7 @@ def profile(func=None, stream=None, precision=1, backend="psutil"):
         return property(*[m and decorate(m) for m in (func.fget, func.fset, func.fdel)], doc=func.__doc__)
 
     def begin():
-        prof = LineProfiler(backend=backend)
+        prof = LineProfiler(backend=backend, baseline=baseline)
         prof.add_function(func)
         return prof, lambda: show_results(prof, stream=stream, precision=precision)
 
@@ -70,17 +71,32 @@ def load_ipython_extension(ip):
     MemoryProfilerMagics.register_magics(ip)
 
 
-def __getattr__(name):
-    # These need IPython, which a program that is measured seldom has imported.
-    if name in ("MemoryProfilerMagics", "MemitResult"):
-        from . import _magics
+# Loaded when they are asked for: these need IPython or multiprocessing, which a program that is measured seldom has
+# imported. The last two have an underscore in memory_profiler, and are imported by its clients all the same.
+_LATER = {
+    "MemoryProfilerMagics": ("_magics", "MemoryProfilerMagics"),
+    "MemitResult": ("_magics", "MemitResult"),
+    "MemTimer": ("_timer", "MemTimer"),
+    "_get_memory": ("_timer", "get_memory"),
+    "_get_child_memory": ("_timer", "get_child_memory"),
+}
 
-        return getattr(_magics, name)
+
+def __getattr__(name):
+    if name in _LATER:
+        from importlib import import_module
+
+        module, inside = _LATER[name]
+        return getattr(import_module("." + module, __name__), inside)
     raise AttributeError("module 'memory_profiler' has no attribute %r" % name)
 
 
 if sys.version_info < (3, 7):
     # No module-level __getattr__ before.
     del __getattr__
+    from ._timer import MemTimer  # noqa: F401
+    from ._timer import get_child_memory as _get_child_memory  # noqa: F401
+    from ._timer import get_memory as _get_memory  # noqa: F401
+
     if "IPython" in sys.modules:
         from ._magics import MemitResult, MemoryProfilerMagics  # noqa: F401

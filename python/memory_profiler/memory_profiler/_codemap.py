@@ -1,5 +1,6 @@
 """CodeMap: the lines of the profiled functions and what was measured on them."""
 import inspect
+import os
 import threading
 from types import CodeType
 
@@ -8,6 +9,8 @@ from ._memory import MIB
 
 # inspect parses a whole file to find one function's lines, and the decorator asks at every call.
 _LINES = {}
+# One for all: PySpark makes a map for every call of a function.
+_MERGING = threading.Lock()
 
 
 def _source_lines(code):
@@ -36,15 +39,23 @@ def _named_lines(code):
                 yield line
 
 
+# "0": the first line of a function has no increment but its own, in programs that don't say which they want.
+VARIABLE = "MEMORY_PROFILER_BASELINE"
+
+
 class CodeMap(dict):
-    """{code object: {line: (increment in MiB, highest memory in MiB, occurrences)}}."""
+    """{code object: {line: (increment in MiB, highest memory in MiB, occurrences)}}.
+
+    `baseline`: whether the whole memory before a function counts as an increment of its first line, as in
+    memory_profiler; None: as MEMORY_PROFILER_BASELINE says.
+    """
+
+    baseline = None
 
     def __init__(self, include_children, backend):
-        super().__init__()
         self.include_children = include_children
         self._backend = backend
         self._toplevel = []
-        self._merging = threading.Lock()
 
     def add(self, code, toplevel_code=None):
         """Measure this code object and those inside it, which count into the outer one's table."""
@@ -62,6 +73,11 @@ class CodeMap(dict):
             if isinstance(const, CodeType):
                 self.add(const, toplevel_code=toplevel_code or code)
 
+    def has_baseline(self):
+        if self.baseline is None:
+            return os.environ.get(VARIABLE) != "0"
+        return self.baseline
+
     def reader(self, code):
         """What measures the process on a line of this code: a function that returns bytes."""
         return _memory.own_reader(self._backend, self.include_children, code.co_filename)
@@ -77,9 +93,9 @@ class CodeMap(dict):
 
     def merge(self, lines, entries):
         """Add a thread's [increment, highest, occurrences, first] by line, in bytes, to a table."""
-        with self._merging:
+        with _MERGING:
             for line, (increment, highest, occurrences, first) in entries.items():
-                if first and line not in lines:
+                if first and line not in lines and self.has_baseline():
                     # The line of `def` has the whole memory before the function: the table's starting point.
                     increment += first
                 self._put(lines, line, increment / MIB, highest / MIB, occurrences)

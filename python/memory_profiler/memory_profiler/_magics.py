@@ -48,19 +48,20 @@ class MemoryProfilerMagics(Magics):
     def mprun(self, parameter_s="", cell=None):
         """Run a statement and show the memory of functions line by line.
 
-        %mprun -f FUNC [-f FUNC ...] [-r] [-T FILE] [-c] STATEMENT
-        %%mprun -f FUNC [-f FUNC ...] [-r] [-T FILE] [-c] [STATEMENT]
+        %mprun -f FUNC [-f FUNC ...] [-r] [-T FILE] [-c] [-b] STATEMENT
+        %%mprun -f FUNC [-f FUNC ...] [-r] [-T FILE] [-c] [-b] [STATEMENT]
         STATEMENTS
 
         -f FUNC: an expression for a function, method or class; can be repeated. Functions defined in a cell are as
         good as those of a file. -r: return the LineProfiler. -T FILE: write the table to a file as well.
-        -c: add the memory of child processes.
+        -c: add the memory of child processes. -b: the increment of a first line is its own, and not the whole memory
+        before the call.
         """
-        options, statement = self.parse_options(parameter_s, "rf:T:c", list_all=True, posix=False)
+        options, statement = self.parse_options(parameter_s, "rf:T:cb", list_all=True, posix=False)
         if cell is not None:
             statement = (statement + "\n" if statement.strip() else "") + cell
         namespace = self.shell.user_ns
-        profiler = LineProfiler(include_children="c" in options)
+        profiler = LineProfiler(include_children="c" in options, baseline=False if "b" in options else None)
         for name in options.get("f", []):
             try:
                 function = eval(name, self.shell.user_global_ns, namespace)

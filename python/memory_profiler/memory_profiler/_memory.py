@@ -7,7 +7,7 @@ from time import perf_counter
 from . import _proc
 
 MIB = float(1 << 20)
-BACKENDS = ("psutil", "psutil_pss", "psutil_uss", "posix", "tracemalloc")
+BACKENDS = ("psutil", "psutil_pss", "psutil_uss", "posix", "tracemalloc", "exact")
 
 
 def choose_backend(new_backend=None):
@@ -42,6 +42,11 @@ def _cheapest_fault():
 _quiet = None
 
 
+def every_line():
+    """True if every line is to be measured, even those that are too short to have changed anything."""
+    return bool(os.environ.get("STRANDLINE_EVERY_LINE"))
+
+
 def quiet():
     """Seconds in which resident memory can't change: half of what the cheapest page fault takes.
 
@@ -50,7 +55,7 @@ def quiet():
     """
     global _quiet
     if _quiet is None:
-        _quiet = _cheapest_fault() / 2
+        _quiet = -1.0 if every_line() else _cheapest_fault() / 2
     return _quiet
 
 
@@ -60,6 +65,8 @@ class _Statm:
     def __init__(self):
         self.pid = None
         self.fd = -1
+        # Called with the descriptor when that is a new one.
+        self.listener = None
 
     def reopen(self):
         """After a fork the descriptor still shows the parent."""
@@ -67,6 +74,8 @@ class _Statm:
             os.close(self.fd)
         self.fd = os.open("/proc/self/statm", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         self.pid = os.getpid()
+        if self.listener is not None:
+            self.listener(self.fd)
 
     def ready(self):
         if self.pid != os.getpid():
@@ -92,21 +101,21 @@ class _Statm:
         return read
 
 
-_STATM = _Statm()
+STATM = _Statm()
 _HOOKED = hasattr(os, "register_at_fork")
 if _HOOKED:
     # A child that never measures opens nothing.
     def _in_child():
-        if _STATM.pid is not None:
-            _STATM.reopen()
+        if STATM.pid is not None:
+            STATM.reopen()
 
     os.register_at_fork(after_in_child=_in_child)
 
 
 def after_a_fork():
     """Where there is no hook for it (Python 3.6), called before readers that were made earlier are used again."""
-    if not _HOOKED and _STATM.pid is not None:
-        _STATM.ready()
+    if not _HOOKED and STATM.pid is not None:
+        STATM.ready()
 
 
 def traced(filename=None):
@@ -130,7 +139,7 @@ def own_reader(backend="psutil", include_children=False, filename=None):
     if backend == "tracemalloc":
         return lambda: traced(filename)
     if backend in ("psutil", "posix") and not include_children:
-        return _STATM.reader()
+        return STATM.reader()
     return lambda: _proc.measure(os.getpid(), backend, include_children)
 
 

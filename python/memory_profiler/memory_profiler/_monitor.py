@@ -4,6 +4,8 @@ import threading
 from threading import get_ident
 from time import perf_counter
 
+from ._trace import put_down
+
 MONITORING = getattr(sys, "monitoring", None)
 NAME = "strandline-memory-profiler"
 
@@ -76,6 +78,9 @@ class Monitor:
                 by_code.pop(code, None)
         if not by_code:
             _threads.pop(thread, None)
+
+    def put_down(self, code_map):
+        put_down(self.tables, code_map)
 
     def _listen(self):
         if self.listening:

@@ -29,6 +29,11 @@ def _smaps(pid, wanted):
     return total
 
 
+def exact(pid):
+    """RSS, counted page by page: what statm says the kernel puts down in batches."""
+    return _smaps(pid, b"Rss:")
+
+
 def proportional(pid):
     """PSS: shared pages divided by the number of processes that share them."""
     return _smaps(pid, b"Pss:")
@@ -78,6 +83,7 @@ METRICS = {
     "posix": resident,
     "psutil_pss": proportional,
     "psutil_uss": unique,
+    "exact": exact,
 }
 
 

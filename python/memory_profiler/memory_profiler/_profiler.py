@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from types import CodeType, FunctionType
 
-from . import _memory
+from . import _memory, _native, _pyspark
 from ._codemap import CodeMap
 from ._memory import MIB
 from ._monitor import Monitor
@@ -44,29 +44,41 @@ _PLAIN = (FunctionType, classmethod, staticmethod, property)
 
 
 class _PerThread(threading.local):
-    def __init__(self):
-        self.count = 0
-        # What runs now; what ran last, and can run again while the code map is what it was.
-        self.engine = None
-        self.ready = None
-        self.made_for = None
+    # Of the class, since PySpark makes a profiler for every call of a function.
+    count = 0
+    # What runs now; what ran last, and can run again while the code map is what it was.
+    engine = None
+    ready = None
+    made_for = None
 
 
 class LineProfiler(object):
     """Measures memory line by line in the functions that it is told of.
 
     Used as a decorator, by add_function() and runctx(), or as a context manager. `backend`: see choose_backend();
-    `include_children`: add the memory of child processes; `max_mem`: MiB above which pdb is entered.
+    `include_children`: add the memory of child processes; `max_mem`: MiB above which pdb is entered; `baseline`: see
+    CodeMap.
     """
 
     def __init__(self, **kw):
         include_children = kw.get("include_children", False)
         self.backend = kw.get("backend", "psutil")
         self.max_mem = kw.get("max_mem", None)
-        self.code_map = CodeMap(include_children=include_children, backend=self.backend)
         self.prevlines = []
         self.prev_lineno = None
-        self._thread = _PerThread()
+        if self._own_map:
+            self.code_map = CodeMap(include_children=include_children, backend=self.backend)
+            self.code_map.baseline = kw.get("baseline", None)
+
+    # Made when it is needed first.
+    _thread = _pyspark.Late("_thread", _PerThread)
+    # False if the subclass puts one of its own in place at once.
+    _own_map = True
+
+    def __init_subclass__(cls, **kw):
+        super().__init_subclass__(**kw)
+        if cls.__module__ == _pyspark.MODULE:
+            _pyspark.adapt(cls, LineProfiler)
 
     @property
     def enable_count(self):
@@ -98,6 +110,9 @@ class LineProfiler(object):
 
     def add_function(self, func):
         """Measure the lines of this function from the next time on that the profiler is enabled."""
+        if type(func) is FunctionType and not hasattr(func, "__wrapped__"):
+            self.code_map.add(func.__code__)
+            return
         found = functions_in(func)
         if not found:
             import warnings
@@ -126,14 +141,16 @@ class LineProfiler(object):
 
     def enable_by_count(self):
         """Measure in the calling thread until as many disable_by_count() follow."""
-        if self._thread.count == 0:
+        thread = self._thread
+        if thread.count == 0:
             self.enable()
-        self._thread.count += 1
+        thread.count += 1
 
     def disable_by_count(self):
-        if self._thread.count > 0:
-            self._thread.count -= 1
-            if self._thread.count == 0:
+        thread = self._thread
+        if thread.count > 0:
+            thread.count -= 1
+            if thread.count == 0:
                 self.disable()
 
     def __enter__(self):
@@ -145,10 +162,14 @@ class LineProfiler(object):
 
     def enable(self):
         """Measure in the calling thread, whatever the count is."""
-        if self._thread.engine is not None:
+        thread = self._thread
+        if thread.engine is not None:
             return
-        self._thread.engine = engine = self._prepared()
-        engine.start()
+        engine = self._prepared()
+        if engine.start() is False:
+            engine = self._in_python()
+            engine.start()
+        thread.engine = engine
 
     def _prepared(self):
         _memory.after_a_fork()
@@ -159,9 +180,12 @@ class LineProfiler(object):
             if self.max_mem is not None:
                 thread.ready = _Watch(self.code_map, self.max_mem, _memory.own_reader(self.backend))
             else:
-                tables = self._new_tables()
-                thread.ready = Monitor.of(tables) or SetTrace(tables)
+                thread.ready = _native.engine(self.code_map) or self._in_python()
         return thread.ready
+
+    def _in_python(self):
+        tables = self._new_tables()
+        return Monitor.of(tables) or SetTrace(tables)
 
     def _new_tables(self):
         tables = {}
@@ -175,23 +199,17 @@ class LineProfiler(object):
 
     def disable(self):
         """Stop measuring in the calling thread, and put down what was measured."""
-        engine = self._thread.engine
+        thread = self._thread
+        engine = thread.engine
         if engine is None:
             return
-        self._thread.engine = None
         engine.stop()
-        for code, table in engine.tables.items():
-            # A table that has been emptied is that of a code object before.
-            if table.entries:
-                lines = self.code_map[code]
-                self.code_map.merge(lines, table.entries)
-                table.renew(True)
+        thread.engine = None
+        engine.put_down(self.code_map)
 
 
 class _Watch:
     """Steps into the debugger at the first line of a profiled function that finds more memory than allowed."""
-
-    tables = {}
 
     def __init__(self, codes, limit, read):
         self.codes = codes
@@ -206,6 +224,9 @@ class _Watch:
     def stop(self):
         if sys.gettrace() == self._trace:
             sys.settrace(self.previous)
+
+    def put_down(self, code_map):
+        """Nothing is measured."""
 
     def _trace(self, frame, event, arg):
         if frame.f_code not in self.codes:

@@ -7,8 +7,7 @@ import sys
 import types
 
 from . import _memory
-from ._child import follow_multiprocessing
-from ._profiler import LineProfiler
+from ._child import Followed, follow_multiprocessing
 from ._table import show_results
 from ._timestamps import TimeStamper
 
@@ -39,6 +38,12 @@ def _parser():
         "--include-children", dest="include_children", action="store_true", help="add memory of child processes"
     )
     parser.add_argument("--backend", dest="backend", choices=_memory.BACKENDS, default="psutil", help="what is measured")
+    parser.add_argument(
+        "--no-baseline",
+        dest="no_baseline",
+        action="store_true",
+        help="the increment of a function's first line is its own, and not the whole memory before the call",
+    )
     parser.add_argument(
         "program", nargs=argparse.REMAINDER, help="python script or module followed by its command line arguments"
     )
@@ -88,12 +93,26 @@ def main():
     target, arguments = args.program[0], args.program[1:]
     if args.backend == "tracemalloc":
         _memory.start_tracemalloc()
+    options = dict(backend=args.backend, include_children=args.include_children)
     if args.timestamp:
-        profiler = TimeStamper(args.backend, include_children=args.include_children)
+        profiler = TimeStamper(**options)
     else:
-        profiler = LineProfiler(max_mem=args.max_mem, backend=args.backend, include_children=args.include_children)
+        profiler = Followed(max_mem=args.max_mem, baseline=False if args.no_baseline else None, **options)
+
+    def show(prof, heading=""):
+        stream = open(args.out_filename, "a") if args.out_filename else sys.stdout
+        try:
+            stream.write(heading)
+            if args.timestamp:
+                prof.show_results(stream)
+            else:
+                show_results(prof, stream, precision=args.precision)
+        finally:
+            if args.out_filename:
+                stream.close()
+
     own = os.getpid()
-    follow_multiprocessing()
+    follow_multiprocessing(profiler, options, show)
     try:
         if target.endswith(".py"):
             exec_with_profiler(target, profiler, args.backend, arguments)
@@ -102,12 +121,4 @@ def main():
     finally:
         # A child that was forked and comes back here has the parent's program, not its results.
         if os.getpid() == own:
-            stream = open(args.out_filename, "a") if args.out_filename else sys.stdout
-            try:
-                if args.timestamp:
-                    profiler.show_results(stream)
-                else:
-                    show_results(profiler, stream, precision=args.precision)
-            finally:
-                if args.out_filename:
-                    stream.close()
+            show(profiler)

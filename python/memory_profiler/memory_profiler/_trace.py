@@ -83,6 +83,15 @@ class Table:
         self.since = perf_counter()
 
 
+def put_down(tables, code_map):
+    """Adds what tables by code object have to the code map, and empties them."""
+    for code, table in tables.items():
+        # A table that has been emptied is that of a code object before.
+        if table.entries:
+            code_map.merge(code_map[code], table.entries)
+            table.renew(True)
+
+
 def _begins(frame):
     if _NEW_GENERATORS:
         # RESUME says with its argument what it resumes: 0 is the start of a function.
@@ -108,6 +117,9 @@ class SetTrace:
     def stop(self):
         if sys.gettrace() is self.function:
             sys.settrace(self.previous)
+
+    def put_down(self, code_map):
+        put_down(self.tables, code_map)
 
     def _global(self):
         locals_ = {}

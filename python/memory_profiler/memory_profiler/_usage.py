@@ -7,6 +7,7 @@ import time
 
 from . import _memory, _proc
 from ._memory import MIB
+from ._sampler import sampler as _sampler_command
 
 # A call is repeated, ten times as closely sampled each time, until there are more samples than this.
 ENOUGH = 4
@@ -88,6 +89,9 @@ def _sampler(backend, include_children):
     if backend == "tracemalloc":
         _memory.start_tracemalloc()
         return _Thread(_memory.own_reader(backend))
+    quick = _sampler_command() if backend in ("psutil", "posix") and not include_children else None
+    if quick is not None:
+        return quick
     if sys.executable:
         return _Helper(backend, include_children)
     return _Thread(_memory.own_reader(backend, include_children))
@@ -195,8 +199,8 @@ def memory_usage(
     `include_children`: descendants are added. `multiprocess`: descendants are given beside their parent, as
     [parent, child...]. `max_usage`: the highest sample only; of a call it is the exact peak whenever the process had
     never been larger. `retval`: (result, what the function returned). `stream`: samples are written to it as
-    `MEM` and `CHLD` lines instead, and None is returned. `backend`: psutil or posix (RSS), psutil_pss, psutil_uss,
-    tracemalloc.
+    `MEM` and `CHLD` lines instead, and None is returned. `backend`: psutil or posix (RSS), exact (RSS counted page by
+    page), psutil_pss, psutil_uss, tracemalloc.
     """
     backend = _memory.choose_backend(backend)
     count = None

@@ -1,5 +1,6 @@
 """Increments and occurrences: the numbers themselves."""
 import inspect
+import mmap
 import threading
 
 import memory_profiler
@@ -328,3 +329,43 @@ def test_show_results_without_source():
     out = io.StringIO()
     show_results(prof, stream=out)
     assert out.getvalue() == "ERROR: Could not find file <nowhere>\n"
+
+
+def test_the_baseline_is_an_option(capsys, rows, monkeypatch):
+    def f():
+        return 1
+
+    def increment(decorated):
+        assert decorated() == 1
+        return rows(capsys.readouterr().out)["def f():"][1]
+
+    whole = increment(memory_profiler.profile(f))
+    assert whole > 5
+    assert abs(increment(memory_profiler.profile(f, baseline=False))) < 1
+    assert abs(increment(memory_profiler.profile(baseline=False)(f))) < 1
+    monkeypatch.setenv("MEMORY_PROFILER_BASELINE", "0")
+    assert abs(increment(memory_profiler.profile(f))) < 1
+    assert increment(memory_profiler.profile(f, baseline=True)) > 5
+    prof = LineProfiler()
+    prof(f)()
+    first = f.__code__.co_firstlineno
+    assert abs(prof.code_map[f.__code__][first][0]) < 1 and prof.code_map[f.__code__][first][1] > 5
+
+
+def test_a_backend_that_counts_page_by_page():
+    """The kernel's own figure of resident memory moves in batches of pages."""
+    maps = [mmap.mmap(-1, 16 << 12, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for _ in range(20)]
+    for one in maps:
+        if hasattr(one, "madvise"):
+            one.madvise(mmap.MADV_NOHUGEPAGE)
+    data = b"x" * (16 << 12)
+
+    def f():
+        for one in maps:
+            one.write(data)
+
+    prof = LineProfiler(backend="exact")
+    prof(f)()
+    pages = measured(prof, f)["one.write(data)"][0] * 256
+    # The interpreter itself may touch a few.
+    assert 320 <= pages < 336

@@ -147,7 +147,7 @@ def test_no_such_process(process):
     assert isinstance(caught.value, ProcessLookupError) or type(caught.value).__name__ == "NoSuchProcess"
 
 
-@pytest.mark.parametrize("backend", ["psutil", "posix", "psutil_pss", "psutil_uss", "tracemalloc"])
+@pytest.mark.parametrize("backend", ["psutil", "posix", "psutil_pss", "psutil_uss", "exact", "tracemalloc"])
 def test_backends(backend):
     assert choose_backend(backend) == backend
     assert memory_usage(give, backend=backend, max_usage=True) > 0

@@ -249,12 +249,19 @@ pub fn considering() -> bool {
 /// null.
 pub fn callback(which: usize) -> Object {
     events_on();
-    type Fast = unsafe extern "C" fn(Object, *const Object, isize) -> Object;
     let table: [(&'static core::ffi::CStr, Fast); 4] =
         [(c"line", on_line), (c"start", on_start), (c"resume", on_resume), (c"leave", on_leave)];
     let Some((name, function)) = table.get(which) else { return core::ptr::null_mut() };
-    let object = method_object(name, *function as usize, FASTCALL);
-    call_directly(object, *function as usize);
+    direct(name, *function)
+}
+
+/// A callback of `sys.monitoring` (`METH_FASTCALL`).
+pub type Fast = unsafe extern "C" fn(Object, *const Object, isize) -> Object;
+
+/// A callable that calls `function` without a detour, or null.
+pub fn direct(name: &'static core::ffi::CStr, function: Fast) -> Object {
+    let object = method_object(name, function as usize, FASTCALL);
+    call_directly(object, function as usize);
     object
 }
 

@@ -9,34 +9,17 @@
 //! their own, atomically, so that sums stay exact, and what they do within the same nanoseconds
 //! as a peak may be on either side of it.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::cell::Cell;
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use strandline_capture::layout::{
-    lifetime_class, size_class, Path, StacksHead, Tag, BIRTH_SHIFT, MOST_RECENT,
+    lifetime_class, size_class, Path, Region, StacksHead, Tag, BIRTH_SHIFT, MOST_RECENT,
 };
 
-use super::{events, path_in, path_of, stacks, DISTANCE};
-use crate::counters::{add, add_signed, tag_of};
+use super::{events, path_in, path_of, shape, stacks, DISTANCE};
+use crate::counters::{add, add_signed, native_ended, tag_of};
 use crate::region::region;
 use crate::tls::tls;
-
-/// One more, unless it is the largest number already.
-#[inline(always)]
-fn count(class: Option<&AtomicU32>) {
-    if let Some(class) = class {
-        let n = class.load(Relaxed);
-        class.store(n + (n != u32::MAX) as u32, Relaxed);
-    }
-}
-
-/// `count` for threads without the GIL.
-fn count_native(class: Option<&AtomicU32>) {
-    if let Some(class) = class {
-        if class.load(Relaxed) != u32::MAX {
-            class.fetch_add(1, Relaxed);
-        }
-    }
-}
 
 /// Bytes allocated in this process so far, in units in which births are remembered.
 #[inline(always)]
@@ -77,14 +60,25 @@ fn save(into: &[AtomicU64; 2], t: &Tag, p: &Path) {
 /// The path is about to change: saves what it has where that is wanted.
 #[inline(always)]
 fn before_change(h: &StacksHead, state: u32, t: &Tag, p: &Path) {
-    if state & 1 != 0 && t.peak_state.load(Relaxed) != state {
-        t.peak_state.store(state, Relaxed);
-        save(&p.at_peak, t, p);
-    }
+    before_change_at_peak(state, t, p);
     let epoch = h.rss_epoch.load(Relaxed);
     if t.rss_epoch.load(Relaxed) != epoch {
         save_at_rss_peak(epoch, t, p);
     }
+}
+
+#[inline(always)]
+fn before_change_at_peak(state: u32, t: &Tag, p: &Path) {
+    if state & 1 != 0 && t.peak_state.load(Relaxed) != state {
+        t.peak_state.store(state, Relaxed);
+        save(&p.at_peak, t, p);
+    }
+}
+
+/// True if a path has saved what it had where RSS was highest, or has no need to.
+#[inline(always)]
+pub fn is_saved_at_rss_peak(tag: u32) -> bool {
+    tag_of(region(), tag).rss_epoch.load(Relaxed) == stacks().head.rss_epoch.load(Relaxed)
 }
 
 #[cold]
@@ -94,120 +88,195 @@ fn save_at_rss_peak(epoch: u32, t: &Tag, p: &Path) {
     save(&p.at_rss_peak, t, p);
 }
 
-/// `in_use` is the new sum after an allocation: the state of the peak for it. Which way it goes
-/// changes too often to be guessed by the processor: no branches.
+/// `in_use` is the new sum after an allocation: the watermark of lines and the peak follow it.
+/// Neither is above the peak, so that one comparison mostly tells that nothing is to be done.
 #[inline(always)]
-fn state_at(h: &StacksHead, in_use: i64) -> u32 {
-    let (state, peak) = (h.peak_state.load(Relaxed), h.peak.load(Relaxed));
-    let higher = in_use > peak;
-    h.peak.store(if higher { in_use } else { peak }, Relaxed);
-    let state = state.wrapping_add(higher as u32 & state & 1);
-    h.peak_state.store(state, Relaxed);
-    state
+fn rise(r: &Region, h: &StacksHead, in_use: i64) {
+    let watermark = r.head.watermark.load(Relaxed);
+    if in_use > watermark {
+        let (peak, state) = (h.peak.load(Relaxed), h.peak_state.load(Relaxed));
+        BEFORE.clock.store(h.clock.load(Relaxed), Relaxed);
+        BEFORE.watermark.store(watermark, Relaxed);
+        BEFORE.peak.store(peak, Relaxed);
+        BEFORE.state.store(state, Relaxed);
+        r.head.watermark.store(in_use, Relaxed);
+        if in_use > peak {
+            h.peak.store(in_use, Relaxed);
+            h.peak_state.store(state.wrapping_add(state & 1), Relaxed);
+        }
+    }
+}
+
+/// What the last [`rise`] found that changed anything.
+struct Before {
+    /// [`StacksHead::clock`] then.
+    clock: AtomicU64,
+    watermark: AtomicI64,
+    peak: AtomicI64,
+    state: AtomicU32,
+}
+
+static BEFORE: Before = Before {
+    clock: AtomicU64::new(0),
+    watermark: AtomicI64::new(0),
+    peak: AtomicI64::new(0),
+    state: AtomicU32::new(0),
+};
+
+/// The last allocation, of `n` bytes, was the profiler's: takes back what it did in [`rise`].
+fn fall(r: &Region, h: &StacksHead, n: usize) {
+    if BEFORE.clock.load(Relaxed).wrapping_add(n as u64) == h.clock.load(Relaxed) {
+        r.head.watermark.store(BEFORE.watermark.load(Relaxed), Relaxed);
+        h.peak.store(BEFORE.peak.load(Relaxed), Relaxed);
+        h.peak_state.store(BEFORE.state.load(Relaxed), Relaxed);
+    }
+}
+
+/// `rise` by a thread without the GIL.
+fn rise_native(r: &Region, h: &StacksHead, in_use: i64) {
+    r.head.watermark.fetch_max(in_use, Relaxed);
+    if in_use > h.peak.fetch_max(in_use, Relaxed) {
+        let state = h.peak_state.load(Relaxed);
+        h.peak_state.store(state.wrapping_add(state & 1), Relaxed);
+    }
 }
 
 /// The state of the peak for a free.
 #[inline(always)]
 fn state_below(h: &StacksHead) -> u32 {
-    let state = h.peak_state.load(Relaxed) | 1;
-    h.peak_state.store(state, Relaxed);
-    state
+    let state = h.peak_state.load(Relaxed);
+    if state & 1 == 0 {
+        h.peak_state.store(state | 1, Relaxed);
+    }
+    state | 1
 }
+
+/// How many allocations after its own a temporary may be freed at most, unless another number was
+/// asked for.
+pub const USUAL_DISTANCE: u32 = 1;
 
 /// This thread allocated `p`: one of its last.
 #[inline(always)]
-fn remember(p: usize) {
+fn remember<const USUAL: bool>(p: usize) {
     let t = tls();
+    if USUAL || DISTANCE.load(Relaxed) == USUAL_DISTANCE {
+        t.recent[1].set(t.recent[0].get());
+        t.recent[0].set(p);
+        return;
+    }
     let at = t.recent_at.get();
     // SAFETY: the index is masked to the table's length, a power of two.
     unsafe { t.recent.get_unchecked((at % MOST_RECENT) as usize) }.set(p);
     t.recent_at.set(at.wrapping_add(1));
 }
 
-/// 1 if this thread made at most so many allocations as are asked for since that of `p`, else 0.
-/// Without branches, as above, where it is asked for the usual distance.
+/// True if this thread made at most so many allocations as are asked for since that of `p`.
 #[inline(always)]
-fn is_temporary(p: usize) -> u64 {
+fn is_temporary<const USUAL: bool>(p: usize) -> bool {
     let t = tls();
+    // Whoever gets the address next is another block: it is forgotten.
+    let is_in = |cell: &Cell<usize>| {
+        let found = cell.get() == p;
+        if found {
+            cell.set(0);
+        }
+        found
+    };
+    if USUAL || DISTANCE.load(Relaxed) == USUAL_DISTANCE {
+        return is_in(&t.recent[0]) || is_in(&t.recent[1]);
+    }
     let last = t.recent_at.get().wrapping_sub(1);
-    let distance = DISTANCE.load(Relaxed);
-    let is_at = |back: u32| {
+    (0..=DISTANCE.load(Relaxed)).any(|back| {
         let at = (last.wrapping_sub(back) % MOST_RECENT) as usize;
         // SAFETY: the index is masked to the table's length, a power of two.
-        let cell = unsafe { t.recent.get_unchecked(at) };
-        let found = cell.get() == p;
-        // Whoever gets the address next is another block.
-        cell.set(if found { 0 } else { cell.get() });
-        found as u64
-    };
-    if distance == 1 {
-        return is_at(0) | is_at(1);
-    }
-    (0..=distance).fold(0, |found, back| found | is_at(back))
+        is_in(unsafe { t.recent.get_unchecked(at) })
+    })
 }
 
 /// `n` bytes at `p` are allocated under `tag` by a thread that holds the GIL. Returns its birth.
 #[inline(always)]
 pub fn allocated(tag: u32, n: usize, p: usize) -> u32 {
+    let birth = allocated_in::<false>(tag, n, size_class(n), p);
+    events::allocated(tag, n);
+    birth
+}
+
+/// `allocated` for a request of size class `class`, without events. USUAL: the distance of
+/// temporaries is [`USUAL_DISTANCE`].
+#[inline(always)]
+pub fn allocated_in<const USUAL: bool>(tag: u32, n: usize, class: usize, p: usize) -> u32 {
     let (r, s) = (region(), stacks());
     let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
     let mine = r.head.in_use.load(Relaxed).wrapping_add(n as i64);
-    let sum = mine.wrapping_add(r.head.in_use_native.load(Relaxed));
-    before_change(h, state_at(h, sum), t, path);
+    rise(r, h, mine.wrapping_add(r.head.in_use_native.load(Relaxed)));
+    before_change(h, h.peak_state.load(Relaxed), t, path);
     r.head.in_use.store(mine, Relaxed);
-    r.head.watermark.store(sum.max(r.head.watermark.load(Relaxed)), Relaxed);
     add(&t.allocated, n as u64);
     add(&t.blocks, 1);
-    count(path.sizes.get(size_class(n)));
+    shape::sized(s, t, path, class);
     let birth = now(h);
     add(&h.clock, n as u64);
-    remember(p);
-    events::allocated(tag, n);
+    remember::<USUAL>(p);
     birth
 }
 
 /// `n` bytes at `p` that were allocated under `tag` are given back by a thread with the GIL.
 #[inline(always)]
 pub fn freed(tag: u32, n: usize, birth: u32, p: usize) {
-    let (r, s) = (region(), stacks());
-    let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
-    before_change(h, state_below(h), t, path);
-    add(&t.freed, n as u64);
-    add_signed(&r.head.in_use, -(n as i64));
     events::freed(tag, n, birth);
-    add(&t.blocks_freed, 1);
-    count(path.lifetimes.get(lifetime_class(now(h).wrapping_sub(birth))));
-    let temporary = is_temporary(p);
-    add(&path.temporary[0], n as u64 * temporary);
-    add(&path.temporary[1], temporary);
+    freed_in::<false>(tag, n, birth, p);
     let context = tls().context.get() as usize;
     if context != 0 {
-        if let Some(c) = r.contexts.get(context) {
+        if let Some(c) = region().contexts.get(context) {
             add(&c.freed, n as u64);
         }
     }
 }
 
+/// `freed` while no profiled line runs, without events. USUAL: see [`allocated_in`], and the path
+/// [`is_saved_at_rss_peak`].
+#[inline(always)]
+pub fn freed_in<const USUAL: bool>(tag: u32, n: usize, birth: u32, p: usize) {
+    let (r, s) = (region(), stacks());
+    let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
+    if USUAL {
+        before_change_at_peak(state_below(h), t, path);
+    } else {
+        before_change(h, state_below(h), t, path);
+    }
+    add(&t.freed, n as u64);
+    add_signed(&r.head.in_use, -(n as i64));
+    add(&t.blocks_freed, 1);
+    let class = lifetime_class(now(h).wrapping_sub(birth));
+    shape::ended(s, t, path, class, is_temporary::<USUAL>(p), n);
+}
+
 /// `allocated` by a thread without the GIL.
 pub fn allocated_native(tag: u32, n: usize, p: usize) -> u32 {
+    if native_ended() {
+        return 0;
+    }
     let (r, s) = (region(), stacks());
     let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
     let mine = r.head.in_use_native.fetch_add(n as i64, Relaxed) + n as i64;
     let sum = mine.wrapping_add(r.head.in_use.load(Relaxed));
-    before_change(h, state_at(h, sum), t, path);
-    r.head.watermark.fetch_max(sum, Relaxed);
+    rise_native(r, h, sum);
+    before_change(h, h.peak_state.load(Relaxed), t, path);
     t.allocated.fetch_add(n as u64, Relaxed);
     t.blocks.fetch_add(1, Relaxed);
-    count_native(path.sizes.get(size_class(n)));
+    shape::sized_native(s, t, path, size_class(n));
     let birth = now(h);
     h.clock_native.fetch_add(n as u64, Relaxed);
-    remember(p);
+    remember::<false>(p);
     events::allocated_native(tag, n);
     birth
 }
 
 /// `freed` by a thread without the GIL.
 pub fn freed_native(tag: u32, n: usize, birth: u32, p: usize) {
+    if native_ended() {
+        return;
+    }
     let (r, s) = (region(), stacks());
     let (h, t, path) = (&s.head, tag_of(r, tag), path_in(s, tag));
     before_change(h, state_below(h), t, path);
@@ -215,11 +284,8 @@ pub fn freed_native(tag: u32, n: usize, birth: u32, p: usize) {
     r.head.in_use_native.fetch_sub(n as i64, Relaxed);
     events::freed_native(tag, n, birth);
     path.blocks_freed_native.fetch_add(1, Relaxed);
-    count_native(path.lifetimes.get(lifetime_class(now(h).wrapping_sub(birth))));
-    if is_temporary(p) != 0 {
-        path.temporary[0].fetch_add(n as u64, Relaxed);
-        path.temporary[1].fetch_add(1, Relaxed);
-    }
+    let class = lifetime_class(now(h).wrapping_sub(birth));
+    shape::ended_native(s, t, path, class, is_temporary::<false>(p), n);
     let context = tls().context.get() as usize;
     if context != 0 {
         if let Some(c) = r.contexts.get(context) {
@@ -230,15 +296,9 @@ pub fn freed_native(tag: u32, n: usize, birth: u32, p: usize) {
 
 /// A block of `n` bytes of `tag` that was just counted belongs to `to`, the profiler.
 pub fn move_block(tag: u32, to: u32, n: usize) {
-    let h = &stacks().head;
     events::disowned(tag, n);
-    if h.peak_state.load(Relaxed) & 1 == 0 {
-        // It was the highest point so far because of these bytes.
-        add_signed(&h.peak, -(n as i64));
-    }
+    fall(region(), &stacks().head, n);
     add(&tag_of(region(), tag).blocks, 1u64.wrapping_neg());
-    if let Some(class) = path_of(tag).sizes.get(size_class(n)) {
-        class.store(class.load(Relaxed).saturating_sub(1), Relaxed);
-    }
+    shape::not_sized(stacks(), tag_of(region(), tag), size_class(n));
     add(&tag_of(region(), to).blocks, 1);
 }

@@ -52,6 +52,11 @@ pub fn start(place: *mut u8, clock: u64) {
     }
 }
 
+/// True if events are told.
+pub fn are_on() -> bool {
+    on().is_some()
+}
+
 /// From now on nothing is told. Returns where it was, `None` if it wasn't.
 pub fn stop() -> Option<*mut u8> {
     let place = PLACE.swap(null_mut(), Relaxed);

@@ -18,8 +18,9 @@ use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use strandline_cpython::Evaluator;
 use strandline_unwind::StackBounds;
 
+use super::awaiting::Inner;
 use super::native::{self, Native};
-use super::path::{node_of, step_of, Fresh, Step, DEEPEST};
+use super::path::{node_of, step_of, step_out, Fresh, Step, DEEPEST, HAS_NO_CODE};
 use crate::memory;
 use crate::python::{self, word};
 use crate::sites::EPOCH;
@@ -85,6 +86,10 @@ struct Frames {
     /// 3.11: address of the `_PyCFrame` of the activation that runs it.
     cframe: usize,
     stack: StackBounds,
+    /// See `step_out`.
+    held: bool,
+    inner: Inner,
+    learned: bool,
 }
 
 /// The Python frames of an activation of the evaluator.
@@ -97,7 +102,7 @@ struct Group {
 }
 
 impl Frames {
-    fn of(tstate: usize, stack: StackBounds) -> Frames {
+    fn of(tstate: usize, held: bool, stack: StackBounds) -> Frames {
         let version = python::layout().map_or((0, 0), |l| l.version);
         let how = strandline_cpython::evaluator(version);
         let frame = if tstate == 0 { 0 } else { python::current_frame(tstate) };
@@ -105,7 +110,7 @@ impl Frames {
             Evaluator::CFrame { .. } if frame != 0 => python::cframe_of(tstate),
             _ => 0,
         };
-        Frames { how, frame, cframe, stack }
+        Frames { how, frame, cframe, stack, held, inner: Inner::NONE, learned: false }
     }
 
     /// The frames of the innermost activation that is left.
@@ -136,9 +141,10 @@ impl Frames {
     }
 
     /// Gives the frames of `group` to `put`, innermost first.
-    fn take(&mut self, group: &Group, put: &mut impl FnMut(usize)) {
+    fn take(&mut self, group: &Group, fresh: &mut Fresh, put: &mut impl FnMut(usize)) {
         while self.frame != 0 && self.frame != group.end {
-            put(self.frame | PYTHON);
+            let put = &mut |frame| put(frame | PYTHON);
+            self.learned |= step_out(self.frame, &mut self.inner, self.held, fresh, put);
             self.frame = python::caller_of(self.frame);
         }
         self.cframe = group.cframe;
@@ -184,7 +190,7 @@ impl Tables {
 /// The path of this thread, whose state is `tstate` (0: none): its node, the site of its innermost
 /// Python frame, and whether the hash stands for it for good. `None`: no memory. The caller holds
 /// the lock.
-pub fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
+pub fn walk(tstate: usize, held: bool, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
     // SAFETY: the lock is held.
     let tables = unsafe { &mut *TABLES.0.get() };
     if !tables.ready() {
@@ -218,7 +224,7 @@ pub fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
             exact = false;
         }
     };
-    let mut frames = Frames::of(tstate, stack);
+    let mut frames = Frames::of(tstate, held, stack);
     let mut group = frames.group();
     for (i, frame) in natives.iter().enumerate() {
         let outer = natives.get(i + 1);
@@ -226,7 +232,7 @@ pub fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
             let evaluator = tables.is_evaluator(frame.address, outer.map(|o| o.next));
             match group.take_if(|_| evaluator) {
                 Some(next) => {
-                    frames.take(&next, &mut put);
+                    frames.take(&next, fresh, &mut put);
                     group = frames.group();
                     true
                 }
@@ -237,7 +243,7 @@ pub fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
             let mut runs = false;
             while let Some(next) = group.take_if(|g| g.mark.is_some_and(|mark| mark < end)) {
                 runs |= next.mark.is_some_and(|mark| mark >= frame.sp);
-                frames.take(&next, &mut put);
+                frames.take(&next, fresh, &mut put);
                 group = frames.group();
             }
             runs
@@ -247,9 +253,10 @@ pub fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
         }
     }
     while let Some(next) = group {
-        frames.take(&next, &mut put);
+        frames.take(&next, fresh, &mut put);
         group = frames.group();
     }
+    let learned = frames.learned;
     tables.touched(used.max(count));
     let (mut node, mut site, mut same) = (0, 0, true);
     for (i, &piece) in pieces.iter().take(used).rev().enumerate() {
@@ -258,28 +265,28 @@ pub fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
         let step = last.get_mut(i)?;
         same = same && i < tables.count && step.key == key;
         if !same {
-            let (to, at, stays) = if piece & PYTHON != 0 {
+            let (to, at, code, stays) = if piece & PYTHON != 0 {
                 step_of(frame, node, fresh)
             } else {
                 native_step(piece, node)
             };
             exact &= stays;
-            *step = Step { key: if stays { key } else { !key }, node: to, site: at };
+            *step = Step { key: if stays { key } else { !key }, node: to, site: at, code };
         }
         (node, site) = (step.node, if step.site == 0 { site } else { step.site });
     }
     tables.count = used;
     // A library was found to be gone: what was just learned by address may be of it.
-    exact &= strandline_unwind::epoch() == epochs.1;
+    exact &= strandline_unwind::epoch() == epochs.1 && !learned;
     Some((node, site, exact))
 }
 
 /// As `step_of`, for machine code; it has no site that a line of Python is told by.
-fn native_step(address: usize, parent: u32) -> (u32, u32, bool) {
+fn native_step(address: usize, parent: u32) -> (u32, u32, u32, bool) {
     match native::site_of(address) {
         // Code that was made at run time is left out.
-        Ok(0) => (parent, 0, true),
-        Ok(site) => (node_of(parent, site), 0, true),
-        Err(()) => (parent, 0, false),
+        Ok(0) => (parent, 0, HAS_NO_CODE, true),
+        Ok(site) => (node_of(parent, site), 0, HAS_NO_CODE, true),
+        Err(()) => (parent, 0, HAS_NO_CODE, false),
     }
 }

@@ -7,18 +7,21 @@
 //!
 //! The hooks exist twice, with and without; a run without `--stacks` never comes here.
 
+pub mod awaiting;
 pub mod count;
 pub mod events;
+pub mod hooks;
 mod merge;
 pub mod native;
 pub mod path;
+mod shape;
 pub mod threads;
 
 use core::mem::size_of;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 
-use strandline_capture::layout::{self, Node, Path, Stacks, StacksHead, Thread};
+use strandline_capture::layout::{self, Histogram, Node, Path, Stacks, StacksHead, Thread};
 
 use crate::counters;
 use crate::memory::PAGE;
@@ -26,7 +29,7 @@ use crate::region::region;
 
 static PLACE: AtomicPtr<Stacks> = AtomicPtr::new(null_mut());
 /// See [`layout::Header::temporary_distance`].
-static DISTANCE: AtomicU32 = AtomicU32::new(1);
+static DISTANCE: AtomicU32 = AtomicU32::new(count::USUAL_DISTANCE);
 
 /// True if call paths are recorded in this process.
 pub fn on() -> bool {
@@ -54,7 +57,13 @@ pub fn start(place: *mut Stacks, distance: u32) {
     let h = &stacks().head;
     h.nodes.store(1, Relaxed);
     h.threads.store(1, Relaxed);
+    h.histograms.store(1, Relaxed);
     h.rss_epoch.store(1, Relaxed);
+}
+
+/// True if temporaries are those that are freed at the usual distance.
+pub fn is_usual_distance() -> bool {
+    DISTANCE.load(Relaxed) == count::USUAL_DISTANCE
 }
 
 /// Resident bytes of this part of the capture.
@@ -68,6 +77,7 @@ pub fn resident() -> i64 {
         + pages(h.threads.load(Relaxed), size_of::<Thread>())
         + pages(h.nodes.load(Relaxed), size_of::<Node>())
         + pages(region().head.tags.load(Relaxed), size_of::<Path>())
+        + pages(h.histograms.load(Relaxed), size_of::<Histogram>())
         + events::resident()
 }
 

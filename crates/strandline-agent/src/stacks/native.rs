@@ -14,6 +14,7 @@ use strandline_unwind::{capture, End, Range};
 
 use super::path::DEEPEST;
 use crate::map::Map;
+use crate::python::FACTOR;
 use crate::real::{self, libc_call};
 use crate::region::{self, region, store_text};
 use crate::sites;
@@ -45,6 +46,7 @@ pub fn start() {
     OWN[1].store(end - start, Relaxed);
     super::merge::start();
     ON.store(true, Relaxed);
+    super::path::will_have_more();
 }
 
 /// After a fork, in the child.
@@ -99,7 +101,6 @@ pub fn is_own(address: usize) -> bool {
 /// same wherever in the agent it is asked for.
 #[inline(never)]
 pub fn fold(hash: u64) -> u64 {
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let Some(bounds) = tls().native.bounds() else { return hash };
     let (own, bytes) = (OWN[0].load(Relaxed), OWN[1].load(Relaxed));
     let mut hash = hash.wrapping_add(strandline_unwind::epoch() as u64);
@@ -111,9 +112,7 @@ pub fn fold(hash: u64) -> u64 {
         left -= 1;
         left != 0
     });
-    hash ^= hash >> 32;
-    hash = hash.wrapping_mul(FACTOR);
-    hash.max(1)
+    hash
 }
 
 /// A frame of machine code.

@@ -6,19 +6,19 @@
 //! were seen since code was last freed; only a hash that isn't in it has its frames read.
 //!
 //! Two different paths with one 64-bit hash would be counted as one: with a million paths the
-//! chance of that is one in 30 million.
+//! chance of that is one in 30 million. A path of hash 0 isn't told from none.
 
 use core::cell::UnsafeCell;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use strandline_capture::layout::{TAG_NATIVE, TAG_WATCH};
 
-use super::{native, path_of, stacks, threads};
+use super::{awaiting, native, path_of, stacks, threads};
 use crate::lock;
 use crate::map::Map;
 use crate::memory;
-use crate::python::{self, CFRAME, DIRECT, NATIVE, OBJECT};
+use crate::python::{self, CFRAME, DIRECT, MORE, OBJECT};
 use crate::region::region;
 use crate::sites::{self, EPOCH, NO_ROOM, TSTATE_EPOCH, UNKNOWN};
 use crate::tls::{tls, QUIET};
@@ -48,58 +48,83 @@ fn set_of(hash: u64) -> &'static Set {
 }
 
 #[inline(always)]
-fn cached(hash: u64) -> u32 {
+fn cached(hash: u64) -> Option<u32> {
     for [check, tag] in &set_of(hash).0 {
         let tag = tag.load(Relaxed);
         if check.load(Relaxed) ^ tag == hash {
-            return tag as u32;
+            return Some(tag as u32);
         }
     }
-    0
+    None
 }
 
-/// The newest comes first, so that the first entry that is looked at is nearly always the one.
+/// The newest comes first, so that the first entry that is looked at is nearly always the one. What
+/// another thread does to the same entries meanwhile may lose some.
 fn keep(hash: u64, tag: u32) {
     let (mut check, mut tag) = (hash ^ tag as u64, tag as u64);
     for [entry_check, entry_tag] in &set_of(hash).0 {
-        tag = entry_tag.swap(tag, Relaxed);
-        check = entry_check.swap(check, Relaxed);
+        let older = (entry_check.load(Relaxed), entry_tag.load(Relaxed));
+        entry_tag.store(tag, Relaxed);
+        entry_check.store(check, Relaxed);
+        (check, tag) = older;
     }
 }
 
 /// What a hash starts from: all that a tag stands for besides the frames.
 #[inline(always)]
 fn seed(flags: u32, domain: u32) -> u64 {
-    let t = tls();
-    let context = (t.context.get() | EPOCH.load(Relaxed)) as u64;
-    context << 32 | (t.thread.get() as u64) << 8 | (domain << 4 | flags) as u64
+    // Thread numbers end far below the highest byte, contexts where the epoch begins.
+    let who = tls().context_and_thread() | EPOCH.load(Relaxed) as u64;
+    who.wrapping_add(((domain << 4 | flags) as u64) << 56)
 }
 
-/// What an allocation now, by a thread that holds the GIL, is looked up by: for [`with_hash`].
-/// 0: the thread is new.
+static HAS_MORE: AtomicBool = AtomicBool::new(false);
+
+/// True if paths have more than the Python frames of the stack.
+#[inline(always)]
+pub fn has_more() -> bool {
+    HAS_MORE.load(Relaxed)
+}
+
+/// Paths have more than that. Called before hooks are installed.
+pub fn will_have_more() {
+    HAS_MORE.store(true, Relaxed);
+}
+
+/// True if this thread's state is the one that it was last seen with.
+#[inline(always)]
+pub fn is_known_thread() -> bool {
+    tls().tstate_epoch.get() == TSTATE_EPOCH.load(Relaxed)
+}
+
+/// What an allocation now, by a known thread that holds the GIL, is looked up by: for
+/// [`with_hash`].
 #[inline(always)]
 pub fn hash_now<const KIND: u32>(domain: u32) -> u64 {
-    let t = tls();
-    if t.tstate_epoch.get() != TSTATE_EPOCH.load(Relaxed) {
-        return 0;
+    let tstate = tls().tstate.get();
+    if KIND == MORE {
+        return hash_of(tstate, domain, 0);
     }
-    if KIND == NATIVE {
-        return hash_of(t.tstate.get(), domain, 0);
-    }
-    python::chain_hash::<KIND>(t.tstate.get(), seed(0, domain))
+    python::chain_hash::<KIND>(tstate, seed(0, domain))
 }
 
-/// The tag for an allocation now, by a thread that holds the GIL. `hash`: of [`hash_now`], if no
-/// Python code ran since; 0: take it now.
+/// The tag for an allocation now, by a known thread that holds the GIL. `hash`: of [`hash_now`],
+/// if no Python code ran since.
 #[inline(always)]
-pub fn with_hash<const KIND: u32>(hash: u64, domain: u32) -> u32 {
-    let hash = if hash == 0 { hash_now::<KIND>(domain) } else { hash };
-    if hash == 0 {
-        return on_new_thread(domain);
-    }
+pub fn with_hash(hash: u64, domain: u32) -> u32 {
     match cached(hash) {
-        0 => miss(tls().tstate.get(), domain),
-        tag => tag,
+        Some(tag) => tag,
+        None => miss(tls().tstate.get(), domain, Some(hash)),
+    }
+}
+
+/// The tag for an allocation now, by a thread that holds the GIL.
+#[inline(always)]
+pub fn now<const KIND: u32>(domain: u32) -> u32 {
+    if is_known_thread() {
+        with_hash(hash_now::<KIND>(domain), domain)
+    } else {
+        on_new_thread(domain)
     }
 }
 
@@ -117,7 +142,7 @@ fn on_new_thread(domain: u32) -> u32 {
 #[inline]
 pub fn current(tstate: usize, domain: u32) -> u32 {
     match python::kind() {
-        _ if native::on() => with_native(tstate, domain),
+        _ if has_more() => with_more(tstate, domain),
         OBJECT => with_gil::<OBJECT>(tstate, domain),
         CFRAME => with_gil::<CFRAME>(tstate, domain),
         DIRECT => with_gil::<DIRECT>(tstate, domain),
@@ -128,43 +153,45 @@ pub fn current(tstate: usize, domain: u32) -> u32 {
 #[inline(always)]
 fn with_gil<const KIND: u32>(tstate: usize, domain: u32) -> u32 {
     let hash = python::chain_hash::<KIND>(tstate, seed(0, domain));
-    match cached(hash) {
-        0 => miss(tstate, domain),
-        tag => tag,
-    }
+    cached(hash).unwrap_or_else(|| miss(tstate, domain, None))
 }
 
-/// `with_gil` of any kind, with the frames of machine code.
-fn with_native(tstate: usize, domain: u32) -> u32 {
-    match cached(hash_of(tstate, domain, 0)) {
-        0 => miss(tstate, domain),
-        tag => tag,
-    }
+/// `with_gil` of any kind, with what paths have more.
+fn with_more(tstate: usize, domain: u32) -> u32 {
+    cached(hash_of(tstate, domain, 0)).unwrap_or_else(|| miss(tstate, domain, None))
 }
 
+/// The tag for an allocation of which the cache doesn't know. `hash`: what was looked up, by a known
+/// thread.
 #[cold]
 #[inline(never)]
-fn miss(tstate: usize, domain: u32) -> u32 {
+fn miss(tstate: usize, domain: u32, hash: Option<u64>) -> u32 {
     if tls().flags.get() & QUIET != 0 {
         return UNKNOWN;
     }
+    let settled = hash.filter(|_| !has_more() && threads::is_settled());
     sites::note_thread(tstate);
     crate::setup::python_runs(tstate);
     crate::python27::look_again();
     threads::with_gil(tstate);
     // The hash tells the threads apart, and this one may have got its number only now.
-    resolve(tstate, hash_of(tstate, domain, 0), domain, 0)
+    let hash = settled.unwrap_or_else(|| hash_of(tstate, domain, 0));
+    resolve(tstate, hash, domain, 0)
 }
 
 /// What an allocation by the thread whose state is `tstate` (0: none) is looked up by.
 fn hash_of(tstate: usize, domain: u32, flags: u32) -> u64 {
     let start = seed(flags, domain);
+    let held = flags & TAG_NATIVE == 0;
     let hash = match python::kind() {
-        _ if tstate == 0 => start | 1,
+        _ if tstate == 0 => start,
+        OBJECT if awaiting::on() => python::chain_hash_with_awaiting::<OBJECT>(tstate, start, held),
+        CFRAME if awaiting::on() => python::chain_hash_with_awaiting::<CFRAME>(tstate, start, held),
+        DIRECT if awaiting::on() => python::chain_hash_with_awaiting::<DIRECT>(tstate, start, held),
         OBJECT => python::chain_hash::<OBJECT>(tstate, start),
         CFRAME => python::chain_hash::<CFRAME>(tstate, start),
         DIRECT => python::chain_hash::<DIRECT>(tstate, start),
-        _ => start | 1,
+        _ => start,
     };
     if native::on() {
         native::fold(hash)
@@ -184,10 +211,7 @@ pub fn current_native(domain: u32) -> u32 {
     let tstate = if known { t.tstate.get() } else { sites::note_unknown_thread() };
     threads::without_gil();
     let hash = hash_of(tstate, domain, TAG_NATIVE);
-    match cached(hash) {
-        0 => resolve(tstate, hash, domain, TAG_NATIVE),
-        tag => tag,
-    }
+    cached(hash).unwrap_or_else(|| resolve(tstate, hash, domain, TAG_NATIVE))
 }
 
 /// The tag for the frames of `tstate`, and makes the cache know it.
@@ -196,13 +220,15 @@ fn resolve(tstate: usize, hash: u64, domain: u32, flags: u32) -> u32 {
     native::look_for_modules();
     let Some(guard) = lock::lock() else { return UNKNOWN };
     let mut keeps = true;
-    let tag = match HASHES.get(hash).filter(|_| HASHES_EPOCH.load(Relaxed) == EPOCH.load(Relaxed)) {
+    // The map has no key 0.
+    let key = hash.max(1);
+    let tag = match HASHES.get(key).filter(|_| HASHES_EPOCH.load(Relaxed) == EPOCH.load(Relaxed)) {
         Some(tag) => tag,
         None => {
             let walked = if native::on() {
-                super::merge::walk(tstate, &mut fresh)
+                super::merge::walk(tstate, flags & TAG_NATIVE == 0, &mut fresh)
             } else {
-                walk(tstate, &mut fresh)
+                walk(tstate, flags & TAG_NATIVE == 0, &mut fresh)
             };
             let Some((node, site, exact)) = walked else { return UNKNOWN };
             keeps &= exact;
@@ -217,7 +243,7 @@ fn resolve(tstate: usize, hash: u64, domain: u32, flags: u32) -> u32 {
                 if HASHES_EPOCH.swap(EPOCH.load(Relaxed), Relaxed) != EPOCH.load(Relaxed) {
                     HASHES.clear();
                 }
-                HASHES.insert(hash, tag);
+                HASHES.insert(key, tag);
             }
             tag
         }
@@ -241,6 +267,11 @@ pub(super) struct Fresh {
 const MOST_FRESH: usize = 64;
 
 impl Fresh {
+    /// Sees to it that the end of the code object at `code` is noticed. False: there is no room.
+    fn watch(&mut self, code: usize) -> bool {
+        sites::known_code(code).is_some() || self.push(code)
+    }
+
     fn push(&mut self, code: usize) -> bool {
         match self.codes.get_mut(self.count) {
             Some(cell) => {
@@ -261,14 +292,25 @@ pub(super) struct Step {
     pub(super) node: u32,
     /// The line of the innermost frame up to here that has code of its own.
     pub(super) site: u32,
+    /// The code object, see [`short`]; or [`MAY_GET_CODE`], [`HAS_NO_CODE`].
+    pub(super) code: u32,
+}
+
+/// Of [`Step::code`]: the frame has no code yet.
+const MAY_GET_CODE: u32 = 0;
+/// Of [`Step::code`]: the frame never has any.
+pub(super) const HAS_NO_CODE: u32 = 1;
+
+/// What a code object's address is compared by: two may be the same, so that more is forgotten
+/// than has to be.
+fn short(code: usize) -> u32 {
+    (code >> 4) as u32
 }
 
 struct Steps {
     /// The last walk's steps, and how many.
     last: *mut Step,
     count: usize,
-    /// The epoch they are of.
-    epoch: u32,
     /// Frames of this walk, innermost first.
     frames: *mut usize,
     /// Frames of the deepest walk.
@@ -278,20 +320,15 @@ struct Steps {
 struct Locked(UnsafeCell<Steps>);
 // SAFETY: used under the agent's lock only.
 unsafe impl Sync for Locked {}
-static STEPS: Locked = Locked(UnsafeCell::new(Steps {
-    last: null_mut(),
-    count: 0,
-    epoch: 0,
-    frames: null_mut(),
-    deepest: 0,
-}));
+static STEPS: Locked =
+    Locked(UnsafeCell::new(Steps { last: null_mut(), count: 0, frames: null_mut(), deepest: 0 }));
 
 /// Frames of a path at most; what is further out is left away.
 pub(super) const DEEPEST: usize = 1 << 16;
 
 /// The node and the site of the innermost frame, and whether the hash stands for it for good.
 /// `None`: no memory. The caller holds the lock.
-fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
+fn walk(tstate: usize, held: bool, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
     // SAFETY: the lock is held.
     let steps = unsafe { &mut *STEPS.0.get() };
     if steps.last.is_null() {
@@ -301,10 +338,6 @@ fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
             return None;
         }
     }
-    if steps.epoch != EPOCH.load(Relaxed) {
-        steps.epoch = EPOCH.load(Relaxed);
-        steps.count = 0;
-    }
     // SAFETY: both tables have DEEPEST entries.
     let (last, frames) = unsafe {
         (
@@ -313,7 +346,11 @@ fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
         )
     };
     let frame = if tstate == 0 { 0 } else { python::current_frame(tstate) };
-    let (depth, whole) = python::frames_from(frame, frames);
+    let (depth, whole) = if awaiting::on() {
+        frames_with_awaiting(frame, held, frames, fresh)
+    } else {
+        python::frames_from(frame, frames)
+    };
     let frames = frames.get(..depth)?;
     if depth > steps.deepest {
         // What these tables touch is resident from now on.
@@ -330,31 +367,83 @@ fn walk(tstate: usize, fresh: &mut Fresh) -> Option<(u32, u32, bool)> {
     let new = frames.get(..depth - same)?.iter().rev();
     for (&frame, step) in new.zip(last.iter_mut().skip(same)) {
         let key = python::key_at(frame);
-        let (to, at, stays) = step_of(frame, node, fresh);
+        let (to, at, code, stays) = step_of(frame, node, fresh);
         (node, site) = (to, if at == 0 { site } else { at });
         exact &= stays;
-        *step = Step { key: if stays { key } else { !key }, node, site };
+        *step = Step { key: if stays { key } else { !key }, node, site, code };
     }
     steps.count = depth;
     Some((node, site, exact))
 }
 
+/// `python::frames_from` with the frames of what awaits running tasks. Not all, if what they were
+/// looked up by didn't have these yet.
+fn frames_with_awaiting(
+    mut frame: usize,
+    held: bool,
+    frames: &mut [usize],
+    fresh: &mut Fresh,
+) -> (usize, bool) {
+    let (mut depth, mut whole, mut inner) = (0, true, awaiting::Inner::NONE);
+    let mut put = |frame: usize| match frames.get_mut(depth) {
+        Some(slot) => {
+            *slot = frame;
+            depth += 1;
+        }
+        None => whole = false,
+    };
+    let mut learned = false;
+    while frame != 0 {
+        learned |= step_out(frame, &mut inner, held, fresh, &mut put);
+        frame = python::caller_of(frame);
+    }
+    (depth, whole && !learned)
+}
+
+/// Gives `put` what awaits the task that goes on in `frame`, if it is one of `Handle._run`, then
+/// `frame`. True if this is the first such frame.
+pub(super) fn step_out(
+    frame: usize,
+    inner: &mut awaiting::Inner,
+    held: bool,
+    fresh: &mut Fresh,
+    put: &mut dyn FnMut(usize),
+) -> bool {
+    let mut learned = false;
+    if awaiting::on() {
+        let code = python::code_in(frame);
+        learned = awaiting::learn(frame, code, |code| fresh.watch(code));
+        if code != 0 && code == awaiting::run() {
+            awaiting::frames(frame, *inner, held, put);
+        }
+        inner.push(frame);
+    }
+    put(frame);
+    learned
+}
+
 /// Stands for a node that found no room, and for all that is called from there.
 const NO_NODE: u32 = u32::MAX;
 
-/// The node for `frame` called from `parent`, its site (0: no code of its own), and whether both
-/// are so for as long as no code is freed.
-pub(super) fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, bool) {
+/// The node for `frame` called from `parent`, its site (0: no code of its own), its code object
+/// ([`Step::code`]), and whether all are so for as long as that isn't freed.
+pub(super) fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32, u32, bool) {
+    if awaiting::is_cut(frame) {
+        let code = sites::code_with(&python::Identity::named(awaiting::CUT_NAME));
+        let site = sites::site(code, 0);
+        return (node_of(parent, site), site, HAS_NO_CODE, true);
+    }
     // SAFETY: the caller holds the lock.
     let lately = unsafe { &mut *LATELY.0.get() };
     let key = python::key_at(frame);
-    let epoch = EPOCH.load(Relaxed);
     let at = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54) as usize;
-    if let Some(known) = lately.get(at).filter(|k| k.site != 0 && k.key == key && k.epoch == epoch)
-    {
-        return (node_of(parent, known.site), known.site, true);
+    if let Some(known) = lately.get(at).filter(|k| k.site != 0 && k.key == key) {
+        return (node_of(parent, known.site), known.site, known.code, true);
     }
-    let Some(place) = python::place_at(frame) else { return (parent, 0, true) };
+    let Some(place) = python::place_at(frame) else {
+        let code = if python::is_entry(frame) { HAS_NO_CODE } else { MAY_GET_CODE };
+        return (parent, 0, code, true);
+    };
     let mut watched = true;
     let code = match sites::known_code(place.code) {
         Some(code) => code,
@@ -368,9 +457,9 @@ pub(super) fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32
     let site = sites::site(code, place.line_by_cursor());
     let stays = watched && place.exact;
     if let Some(known) = lately.get_mut(at).filter(|_| stays && site != 0) {
-        *known = Lately { key, epoch, site };
+        *known = Lately { key, site, code: short(place.code) };
     }
-    (node_of(parent, site), site, stays)
+    (node_of(parent, site), site, short(place.code), stays)
 }
 
 /// Which line an instruction is of: looking that up in a code object's table takes a while, and
@@ -379,15 +468,32 @@ pub(super) fn step_of(frame: usize, parent: u32, fresh: &mut Fresh) -> (u32, u32
 struct Lately {
     /// See `python::key_at`.
     key: u64,
-    epoch: u32,
     /// 0: nothing is known.
     site: u32,
+    /// The code object: see [`short`].
+    code: u32,
 }
 
 struct Lines(UnsafeCell<[Lately; 1024]>);
 // SAFETY: used under the agent's lock only.
 unsafe impl Sync for Lines {}
-static LATELY: Lines = Lines(UnsafeCell::new([Lately { key: 0, epoch: 0, site: 0 }; 1024]));
+static LATELY: Lines = Lines(UnsafeCell::new([Lately { key: 0, site: 0, code: 0 }; 1024]));
+
+/// The code object at `code` is gone: what was remembered of its instructions is void, and with it
+/// what was called from there. The caller holds the lock.
+pub fn code_freed(code: usize) {
+    // SAFETY: the lock is held.
+    let (lately, steps) = unsafe { (&mut *LATELY.0.get(), &mut *STEPS.0.get()) };
+    for known in lately.iter_mut().filter(|known| known.code == short(code)) {
+        known.site = 0;
+    }
+    if !steps.last.is_null() {
+        // SAFETY: the table has DEEPEST entries, of which `count` are filled.
+        let last = unsafe { core::slice::from_raw_parts(steps.last, steps.count) };
+        let gone = |step: &Step| step.code == short(code) || step.code == MAY_GET_CODE;
+        steps.count = last.iter().position(gone).unwrap_or(steps.count);
+    }
+}
 
 /// The node for `site` called from `parent`; `NO_NODE` if a table is full.
 pub(super) fn node_of(parent: u32, site: u32) -> u32 {

@@ -42,6 +42,12 @@ pub fn with_gil(tstate: usize) {
     t.named.set(if len > 0 { TRIES } else { tries + 1 });
 }
 
+/// True if this thread's number and name stay as they are, as far as [`with_gil`] goes.
+#[inline]
+pub fn is_settled() -> bool {
+    tls().named.get() >= TRIES
+}
+
 /// How often the name of a thread is looked for.
 const TRIES: u32 = 16;
 

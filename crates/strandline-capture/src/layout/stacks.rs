@@ -28,11 +28,17 @@ pub const DOMAIN_MALLOC: u32 = 3;
 /// [`Path::thread_and_domain`]: `mmap`.
 pub const DOMAIN_MMAP: u32 = 4;
 
+/// Number of bits of `x`, 0 for 0.
+#[inline(always)]
+const fn bits(x: u64) -> usize {
+    // One instruction where the processor counts zeros from the top only for what isn't 0.
+    ((x << 1) | 1).ilog2() as usize
+}
+
 /// Class of a request of `n` bytes: class `i` holds up to `16 << i` bytes, the last all above.
 #[inline(always)]
 pub const fn size_class(n: usize) -> usize {
-    let above = (n.saturating_sub(1) >> 4) as u64;
-    let class = (u64::BITS - above.leading_zeros()) as usize;
+    let class = bits((n.saturating_sub(1) >> 4) as u64);
     if class < SIZE_CLASSES {
         class
     } else {
@@ -44,7 +50,7 @@ pub const fn size_class(n: usize) -> usize {
 /// last holds all above.
 #[inline(always)]
 pub const fn lifetime_class(units: u32) -> usize {
-    let class = (u32::BITS - units.leading_zeros()).div_ceil(2) as usize;
+    let class = (bits(units as u64) + 1) >> 1;
     if class < LIFETIME_CLASSES {
         class
     } else {
@@ -52,12 +58,45 @@ pub const fn lifetime_class(units: u32) -> usize {
     }
 }
 
+/// [`super::Tag::shape`], lowest byte: the size class that all blocks have, plus one; 0: none yet.
+pub const SHAPE_SIZE: u32 = 0xff;
+/// [`super::Tag::shape`], second byte: the lifetime class that all blocks had, plus one, and the
+/// highest bit: they were temporary. 0: none was freed yet.
+pub const SHAPE_END: u32 = 0xff << 8;
+/// [`super::Tag::shape`], lowest byte: blocks differ, and are counted in the [`Histogram`] whose index
+/// stands in the other three.
+pub const SHAPE_MIXED: u32 = 0xff;
+/// Where that index begins.
+pub const SHAPE_SHIFT: u32 = 8;
+/// In [`SHAPE_END`]: temporary.
+pub const SHAPE_TEMPORARY: u32 = 1 << 15;
+
+/// [`SHAPE_SIZE`] of blocks of size class `class`.
+#[inline(always)]
+pub const fn shape_of_size(class: usize) -> u32 {
+    class as u32 + 1
+}
+
+/// [`SHAPE_END`] of blocks whose lifetime is of class `class`.
+#[inline(always)]
+pub const fn shape_of_end(class: usize, temporary: bool) -> u32 {
+    (class as u32 + 1) << 8 | (temporary as u32) << 15
+}
+
+/// The size class that a shape, not a mixed one, says; `None`: none yet.
+pub const fn size_in_shape(shape: u32) -> Option<usize> {
+    ((shape & SHAPE_SIZE) as usize).checked_sub(1)
+}
+
+/// The lifetime class, likewise.
+pub const fn end_in_shape(shape: u32) -> Option<usize> {
+    ((shape >> 8 & 0x7f) as usize).checked_sub(1)
+}
+
 /// One call path on one thread in one domain: what belongs to the [`super::Tag`] of the same
-/// index, which counts its bytes and blocks.
-///
-/// Its first cache line is for temporaries and for what is saved at a peak, the second for
-/// lifetimes, the last for sizes.
-#[repr(C, align(256))]
+/// index, which counts its bytes and blocks. Nearly all paths come a few times only, and their
+/// blocks are alike.
+#[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Path {
     /// Index into [`Stacks::nodes`]: the innermost frame; 0: no code was known to run.
@@ -70,14 +109,25 @@ pub struct Path {
     pub at_peak: [AtomicU64; 2],
     /// In use where RSS was highest, likewise.
     pub at_rss_peak: [AtomicU64; 2],
-    /// Temporary: bytes, blocks.
-    pub temporary: [AtomicU64; 2],
-    /// Number of blocks given back by [`lifetime_class`]; stay at the largest number.
-    pub lifetimes: [AtomicU32; LIFETIME_CLASSES],
-    /// Number of allocations by [`size_class`]; stay at the largest number.
-    pub sizes: [AtomicU32; SIZE_CLASSES],
     /// Number of blocks in use when the process was forked.
     pub inherited_blocks: AtomicU64,
+}
+
+/// Blocks of a path that aren't all alike.
+///
+/// Its first cache line is for lifetimes, the second for temporaries and for sizes up to 32 KiB.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Histogram {
+    /// Number of blocks given back by [`lifetime_class`]; stay at the largest number. That of the
+    /// class in `shape` means nothing: it is what the others leave of all.
+    pub lifetimes: [AtomicU32; LIFETIME_CLASSES],
+    /// Temporary: bytes, blocks.
+    pub temporary: [AtomicU64; 2],
+    /// Number of allocations by [`size_class`], likewise.
+    pub sizes: [AtomicU32; SIZE_CLASSES],
+    /// [`super::Tag::shape`] before blocks differed; what it had none of is the lowest class.
+    pub shape: AtomicU32,
 }
 
 /// A line that was called from its parent's line.
@@ -124,6 +174,8 @@ pub struct StacksHead {
     pub clock: AtomicU64,
     /// Bytes allocated so far by other threads.
     pub clock_native: AtomicU64,
+    /// Entries used.
+    pub histograms: AtomicU32,
 }
 
 /// See the module.
@@ -138,9 +190,12 @@ pub struct Stacks {
     pub nodes: [Node; MAX_NODES],
     /// What each tag counts.
     pub paths: [Path; MAX_TAGS],
+    /// Of paths whose blocks differ; entry 0 is nobody's.
+    pub histograms: [Histogram; MAX_TAGS],
 }
 
-const _: () = assert!(core::mem::size_of::<Path>() == 256);
+const _: () = assert!(core::mem::size_of::<Path>() == 64);
+const _: () = assert!(core::mem::size_of::<Histogram>() == 192);
 const _: () = assert!(core::mem::size_of::<Stacks>() <= STACKS_ROOM);
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Glance {
     pub stranded: u64,
     /// The profiler's own resident memory when it was last counted.
     pub profiler: u64,
+    /// Number of tags.
+    pub tags: u32,
     /// The tags with most in use, largest first.
     pub top: Vec<(u32, u64)>,
 }
@@ -87,6 +89,7 @@ pub fn glance<B: Bytes + ?Sized>(
         in_use: positive(in_use),
         stranded: positive(arenas) + positive(latest(offset_of!(L, stranded_heap))),
         profiler: positive(latest(offset_of!(L, profiler))),
+        tags: count,
         top,
     }))
 }

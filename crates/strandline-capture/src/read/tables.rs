@@ -9,6 +9,7 @@ use super::{Bytes, Doubts};
 use crate::layout::{self, Region, RegionHead};
 
 /// Bytes of the file; what lies behind the end of the file is zero.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Piece(Vec<u8>);
 
 impl Piece {
@@ -268,12 +269,13 @@ fn ledger(head: &Piece, at: usize) -> RawLedger {
 }
 
 impl Tables {
-    /// Reads region `index` of a capture of `length` bytes with these `OPTION_*` bits. Fails only
-    /// if reading does.
+    /// Reads region `index` of a capture of `length` bytes with these `OPTION_*` bits. `stacks`:
+    /// call paths, too, if there are any. Fails only if reading does.
     pub fn read<B: Bytes + ?Sized>(
         bytes: &B,
         length: u64,
         options: u32,
+        stacks: bool,
         index: u32,
         doubts: &mut Doubts,
     ) -> io::Result<Tables> {
@@ -362,9 +364,9 @@ impl Tables {
         out.functions =
             (0..functions_n).map(|i| function(&functions, i, codes_n, &mut texts)).collect();
         out.head = head(&h, &mut texts);
-        if options & layout::OPTION_STACKS != 0 {
+        if stacks && options & layout::OPTION_STACKS != 0 {
             let source = Source { base: base + layout::REGION_STRIDE as u64, ..source };
-            let tags = stacks::Tags { piece: &tags, inherited: &inherited, count: tags_n };
+            let tags = stacks::Tags { piece: tags, inherited, count: tags_n };
             out.stacks = Some(stacks::read(&source, tags, sites_n, &mut texts)?);
         }
         Ok(out)

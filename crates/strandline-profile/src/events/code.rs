@@ -1,34 +1,56 @@
 //! What packing and unpacking have in common: predicting the next event of those before it.
 
+/// Bits of the indices of [`Predictor`]'s tables.
+const LONG_BITS: u32 = 14;
+const SHORT_BITS: u32 = 13;
+const BIRTH_BITS: u32 = 12;
+const SIZE_BITS: u32 = 12;
+/// By how many bits an event's part in a [`Context`] moves up with each later one: the fourth one
+/// back is the last that the index of `long` has bits of.
+const STEP: u32 = 4;
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Of an event's word: its kind and tag.
+const WHAT: u64 = (1 << 22) - 1;
+
 /// The context tables of a block. Both sides make the same predictions since both see the same
 /// events.
 pub struct Predictor {
-    /// By the last three events: the one that followed.
-    long: Vec<u64>,
-    /// By the last event: the one that followed where `long` was wrong.
-    short: Vec<u64>,
+    /// By the last four events: the one that followed.
+    long: Box<[u64; 1 << LONG_BITS]>,
+    /// By kinds and tags of the last two events: the one that followed where `long` was wrong.
+    short: Box<[u64; 1 << SHORT_BITS]>,
     /// By an event: the birth that the last such one had.
-    births: Vec<u32>,
-    before: [u64; 3],
+    births: Box<[u32; 1 << BIRTH_BITS]>,
+    /// By tag: the last two sizes where both were wrong, the newer one first. The size of what a
+    /// program allocates can often not be foretold, but what it frees has the size of one of these.
+    sizes: Box<[[u64; 2]; 1 << SIZE_BITS]>,
 }
 
-const LONG_BITS: u32 = 14;
-const SHORT_BITS: u32 = 12;
-const BIRTH_BITS: u32 = 12;
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+/// What the next event is predicted from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Context {
+    /// The last four events, in the low bits.
+    four: u64,
+    /// The last two events themselves, the newer one first.
+    last: [u64; 2],
+}
 
-#[inline(always)]
-fn slot(hash: u64, bits: u32) -> usize {
-    (hash >> (64 - bits)) as usize
+impl Context {
+    /// After `word` has happened, too.
+    #[inline(always)]
+    pub fn after(self, word: u64) -> Context {
+        let four = self.four << STEP ^ word.wrapping_mul(MIX) >> (64 - LONG_BITS);
+        Context { four, last: [word, self.last[0]] }
+    }
 }
 
 impl Predictor {
     pub fn new() -> Predictor {
         Predictor {
-            long: vec![0; 1 << LONG_BITS],
-            short: vec![0; 1 << SHORT_BITS],
-            births: vec![0; 1 << BIRTH_BITS],
-            before: [0; 3],
+            long: Box::new([0; 1 << LONG_BITS]),
+            short: Box::new([0; 1 << SHORT_BITS]),
+            births: Box::new([0; 1 << BIRTH_BITS]),
+            sizes: Box::new([[0; 2]; 1 << SIZE_BITS]),
         }
     }
 
@@ -37,39 +59,53 @@ impl Predictor {
         self.long.fill(0);
         self.short.fill(0);
         self.births.fill(0);
-        self.before = [0; 3];
+        self.sizes.fill([0; 2]);
     }
 
     /// Where the prediction for the next event stands.
     #[inline(always)]
-    pub fn long(&mut self) -> &mut u64 {
-        let [a, b, c] = self.before;
-        let hash =
-            (a.wrapping_add(b.rotate_left(21)).wrapping_add(c.rotate_left(42))).wrapping_mul(MIX);
-        // The slot is below the table's length; a slice of another would be the first entry.
-        let at = slot(hash, LONG_BITS) & (self.long.len() - 1);
-        &mut self.long[at]
+    pub fn long(&mut self, context: Context) -> &mut u64 {
+        &mut self.long[context.four as usize & ((1 << LONG_BITS) - 1)]
     }
 
     /// Where the second prediction stands.
     #[inline(always)]
-    pub fn short(&mut self) -> &mut u64 {
-        let at = slot(self.before[0].wrapping_mul(MIX), SHORT_BITS) & (self.short.len() - 1);
-        &mut self.short[at]
+    pub fn short(&mut self, context: Context) -> &mut u64 {
+        let [last, before] = context.last.map(|word| (word & WHAT).wrapping_mul(MIX));
+        let index = last ^ before >> 5;
+        &mut self.short[(index >> (64 - SHORT_BITS)) as usize]
     }
 
-    /// The birth that the last event like `word` had.
+    /// The birth that the last event like the last one of `context` had.
     #[inline(always)]
-    pub fn birth(&mut self, word: u64) -> &mut u32 {
-        let at = slot(word.wrapping_mul(MIX), BIRTH_BITS) & (self.births.len() - 1);
-        &mut self.births[at]
+    pub fn birth(&mut self, context: Context) -> &mut u32 {
+        let index = context.last[0].wrapping_mul(MIX) >> (64 - BIRTH_BITS);
+        &mut self.births[index as usize]
     }
 
-    /// `word` has happened.
+    /// The last two sizes of this tag.
     #[inline(always)]
-    pub fn happened(&mut self, word: u64) {
-        self.before = [word, self.before[0], self.before[1]];
+    pub fn sizes(&mut self, tag: u32) -> &mut [u64; 2] {
+        let index = u64::from(tag).wrapping_mul(MIX) >> (64 - SIZE_BITS);
+        &mut self.sizes[index as usize]
     }
+}
+
+/// Which of a tag's last two sizes this one is: [`OTHER`] or 1 more than its index. It is the last one
+/// from then on. Without branches, since no processor can guess which it is.
+#[inline(always)]
+pub fn among(sizes: &mut [u64; 2], size: u64) -> u64 {
+    let [last, before] = *sizes;
+    let which = if before == size { 2 } else { OTHER };
+    let which = if last == size { 1 } else { which };
+    *sizes = [size, if last == size { before } else { last }];
+    which
+}
+
+/// Kind and tag of an event.
+#[inline(always)]
+pub const fn what(word: u64) -> u64 {
+    word & WHAT
 }
 
 /// Appends a number in as few bytes as it needs, seven bits each (LEB128).
@@ -118,12 +154,13 @@ pub fn unfold(n: u64) -> i64 {
 pub const STREAMS: usize = 5;
 /// How many predictions in a row were right, before each that was wrong.
 pub const RUNS: usize = 0;
-/// What happened where the prediction was wrong: [`SECOND`], [`NEW`], or the number of a known
-/// event plus [`KNOWN`].
+/// What happened where the prediction was wrong: [`SECOND`], or kind and tag in one of three ways
+/// ([`SIZED`], [`NEW`], [`KNOWN`]), with which of the tag's last two sizes it is.
 pub const MISSES: usize = 1;
-/// Events that the block has not had yet: kind and size, tag.
+/// Kinds and tags that the block has not had yet, and sizes that aren't among the last two.
 pub const FRESH: usize = 2;
-/// Births of old memory.
+/// Births of old memory: by how much each differs from the last one of such an event. For those
+/// that don't stand [`SAME`] and how many more of them follow.
 pub const BIRTHS: usize = 3;
 /// Marks of time: events since the last one, slices since the last one of its kind and, in the
 /// lowest bit, the kind.
@@ -136,7 +173,16 @@ pub const MARK_BIRTHS: u64 = 1;
 
 /// The second prediction was right.
 pub const SECOND: u64 = 0;
-/// An event that is described in [`FRESH`].
-pub const NEW: u64 = 1;
-/// First number of known events.
-pub const KNOWN: u64 = 2;
+/// Kind and tag are those of the second prediction; plus which size.
+pub const SIZED: u64 = 1;
+/// Kind and tag stand in [`FRESH`]; plus which size.
+pub const NEW: u64 = SIZED + WAYS;
+/// Which size: one that stands in [`FRESH`].
+pub const OTHER: u64 = 0;
+/// That, and the last two sizes.
+pub const WAYS: u64 = 3;
+/// In [`BIRTHS`]: no difference.
+pub const SAME: u64 = 0;
+/// Number of the kind and tag among those that the block has had, times [`WAYS`]; plus which size, plus
+/// this.
+pub const KNOWN: u64 = NEW + WAYS;

@@ -2,7 +2,7 @@
 //! follows from their length.
 
 use super::code::*;
-use super::{word, FREED_OLD, KIND, MOST_EVENTS};
+use super::{tag, word, FREED_OLD, KIND, MOST_EVENTS};
 
 /// What stands in front of a block's packed streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,6 +77,7 @@ pub fn decode(head: &BlockHead, raw: &[u8], to: &mut impl Handler) -> Option<()>
     }
     let [mut runs, mut misses, mut fresh, mut births, mut marks] = streams;
     let mut predictor = Predictor::new();
+    let mut context = Context::default();
     let mut known: Vec<u64> = Vec::new();
     let (mut last_tag, mut slice, mut born) = (0i64, head.slice, head.births);
     to.mark(slice);
@@ -90,6 +91,7 @@ pub fn decode(head: &BlockHead, raw: &[u8], to: &mut impl Handler) -> Option<()>
     };
     let mut mark = next_mark(&mut marks, 0)?;
     let mut run = take(&mut runs)?;
+    let mut same = 0;
     for at in 0..head.count {
         while at == mark.0 {
             let step = u32::try_from(mark.1 >> 1).ok()?;
@@ -105,36 +107,53 @@ pub fn decode(head: &BlockHead, raw: &[u8], to: &mut impl Handler) -> Option<()>
         let event;
         if run > 0 {
             run -= 1;
-            event = *predictor.long();
+            event = *predictor.long(context);
         } else {
             run = take(&mut runs)?;
             event = match take(&mut misses)? {
-                SECOND => *predictor.short(),
-                NEW => {
-                    let what = take(&mut fresh)?;
-                    last_tag = last_tag.checked_add(unfold(take(&mut fresh)?))?;
-                    let event = word(what & KIND, last_tag as u32, what >> 2);
-                    known.push(event);
-                    *predictor.short() = event;
-                    event
-                }
-                number => {
-                    let event = *known.get(usize::try_from(number - KNOWN).ok()?)?;
-                    *predictor.short() = event;
+                SECOND => *predictor.short(context),
+                code => {
+                    let what = match code {
+                        SIZED..NEW => what(*predictor.short(context)),
+                        NEW..KNOWN => {
+                            let told = take(&mut fresh)?;
+                            last_tag = last_tag.checked_add(unfold(told >> 2))?;
+                            known.push(word(told & KIND, last_tag as u32, 0));
+                            *known.last()?
+                        }
+                        code => *known.get(usize::try_from((code - KNOWN) / WAYS).ok()?)?,
+                    };
+                    let sizes = predictor.sizes(tag(what));
+                    let size = match (code - SIZED) % WAYS {
+                        OTHER => take(&mut fresh)?,
+                        which => sizes[which as usize - 1],
+                    };
+                    among(sizes, size);
+                    let event = word(what & KIND, tag(what), size);
+                    *predictor.short(context) = event;
                     event
                 }
             };
-            *predictor.long() = event;
+            *predictor.long(context) = event;
         }
+        context = context.after(event);
         let mut birth = 0;
         if event & KIND == FREED_OLD {
-            let last = predictor.birth(event);
-            birth =
-                u32::try_from(i64::from(*last).checked_add(unfold(take(&mut births)?))?).ok()?;
-            *last = birth;
+            let last = predictor.birth(context);
+            if same > 0 {
+                same -= 1;
+            } else {
+                match take(&mut births)? {
+                    SAME => same = take(&mut births)?,
+                    other => {
+                        let birth = i64::from(*last).checked_add(unfold(other))?;
+                        *last = u32::try_from(birth).ok()?;
+                    }
+                }
+            }
+            birth = *last;
         }
         to.event(event, birth);
-        predictor.happened(event);
     }
     Some(())
 }

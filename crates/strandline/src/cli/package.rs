@@ -33,6 +33,9 @@ pub enum Package {
         /// As JSON
         #[arg(long)]
         json: bool,
+        /// Number of source lines in the lists of those that hold and that ask for most
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        top: usize,
     },
 }
 

@@ -9,15 +9,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use strandline_capture::layout::{self, EVENT_ALLOCATED, EVENT_DISOWNED, EVENT_FREED_SMALL};
+use strandline_capture::layout;
 use strandline_capture::read;
-use strandline_profile::events::{
-    self, word, Encoder, Told, ALLOCATED, FREED, FREED_OLD, SLICE_NANOS,
-};
+use strandline_profile::events::{Told, SLICE_NANOS};
 
+use super::batch::Batch;
 use super::log::Log;
 use super::rings::Rings;
-use super::slices::Slices;
+use super::sink::Sink;
 use crate::error::{reason, Error};
 
 /// Between two looks while there is much to take.
@@ -46,7 +45,8 @@ impl Drain {
         let told = stop.clone();
         let thread = crate::signals::held_back(|| {
             std::thread::Builder::new().name("strandline-events".to_owned()).spawn(move || {
-                let mut all = All { capture, log, since, streams: Vec::new(), failed: None };
+                let (streams, batch) = (Vec::new(), Batch::new());
+                let mut all = All { capture, log, since, streams, batch, failed: None };
                 all.watch(&told);
                 all.finish()
             })
@@ -68,6 +68,7 @@ struct All {
     since: Instant,
     /// By region.
     streams: Vec<Stream>,
+    batch: Batch,
     /// Why no more events are written.
     failed: Option<String>,
 }
@@ -78,34 +79,16 @@ struct Stream {
     /// `None`: given back, or never to be had.
     rings: Option<Rings>,
     sink: Sink,
+    /// The process has begun to tell.
+    seen: bool,
     ended: Option<Instant>,
     lost: bool,
     /// Looks in a row that found nothing.
     quiet: u32,
 }
 
-/// Events that are held back: the profiler may say that one of them is its own.
-const HELD: usize = 16;
 /// After so many looks at a process that did nothing it won't any more.
 const QUIET: u32 = 128;
-
-struct Sink {
-    slices: Slices,
-    encoder: Encoder,
-    /// What was told, the birth, the slice (0: nothing).
-    held: [(u64, u64, u32); HELD],
-    at: usize,
-    /// When the first event of the block came.
-    began: Option<Instant>,
-    /// The slice of the last event.
-    marked: u32,
-    /// The slice of what is taken now.
-    slice: u32,
-    /// Whole blocks, as they stand in the file.
-    blocks: Vec<u8>,
-    count: u64,
-    failed: Option<String>,
-}
 
 impl All {
     fn watch(&mut self, stop: &AtomicBool) {
@@ -130,13 +113,14 @@ impl All {
             let rings = Rings::map(&self.capture, options, region);
             let lost = rings.is_none();
             let sink = Sink::new(region);
-            self.streams.push(Stream { region, rings, sink, ended: None, lost, quiet: 0 });
+            let (seen, ended, quiet) = (false, None, 0);
+            self.streams.push(Stream { region, rings, sink, seen, ended, lost, quiet });
         }
         let slice = (self.since.elapsed().as_nanos() / u128::from(SLICE_NANOS)) as u32 + 1;
         let mut taken = 0;
         for stream in &mut self.streams {
-            taken += stream.look(slice);
-            if stream.sink.began.is_some_and(|began| began.elapsed() >= LATEST) {
+            taken += stream.look(slice, &mut self.batch);
+            if stream.sink.began().is_some_and(|began| began.elapsed() >= LATEST) {
                 stream.sink.finish_block();
             }
         }
@@ -146,13 +130,13 @@ impl All {
 
     fn write(&mut self) {
         for stream in &mut self.streams {
-            let blocks = std::mem::take(&mut stream.sink.blocks);
+            let blocks = stream.sink.blocks();
             if !blocks.is_empty() && self.failed.is_none() {
                 if let Err(e) = self.log.append(&blocks) {
                     self.failed = Some(reason(&e));
                 }
             }
-            self.failed = self.failed.take().or_else(|| stream.sink.failed.take());
+            self.failed = self.failed.take().or_else(|| stream.sink.failed());
         }
         if self.failed.is_some() {
             self.streams.iter().filter_map(|s| s.rings.as_ref()).for_each(Rings::enough);
@@ -177,26 +161,26 @@ impl All {
                 None if stream.lost => Some("strandline stood still for too long".to_owned()),
                 None => None,
             };
-            (stream.region, Told { count: stream.sink.count, missing })
+            (stream.region, Told { count: stream.sink.count(), missing })
         };
         self.streams.into_iter().map(told).collect()
     }
 }
 
 impl Stream {
-    fn look(&mut self, slice: u32) -> u64 {
+    fn look(&mut self, slice: u32, batch: &mut Batch) -> u64 {
         let Some(rings) = &mut self.rings else { return 0 };
         let state = rings.state();
         if state == 0 {
             return 0;
         }
-        if self.sink.count == 0 && self.sink.slice == 0 {
-            self.sink.slices = Slices::new(rings.clock());
+        let sink = &mut self.sink;
+        if !self.seen {
+            self.seen = true;
+            sink.since(rings.clock());
         }
         rings.beat();
-        self.sink.slice = slice;
-        let sink = &mut self.sink;
-        let taken = rings.drain(&mut |word, birth| sink.take(word, birth));
+        let taken = rings.drain(batch, &mut |batch| sink.take(batch, slice));
         self.quiet = if taken == 0 { self.quiet.saturating_add(1) } else { 0 };
         if self.quiet == QUIET {
             sink.release();
@@ -212,106 +196,3 @@ impl Stream {
         taken
     }
 }
-
-impl Sink {
-    fn new(region: u32) -> Sink {
-        Sink {
-            slices: Slices::new(0),
-            encoder: Encoder::new(region),
-            held: [(0, 0, 0); HELD],
-            at: 0,
-            began: None,
-            marked: 0,
-            slice: 0,
-            blocks: Vec::new(),
-            count: 0,
-            failed: None,
-        }
-    }
-
-    #[inline(always)]
-    fn take(&mut self, told: u64, birth: u64) {
-        if told & layout::EVENT_KIND == EVENT_DISOWNED {
-            return self.disown(told);
-        }
-        let before = std::mem::replace(&mut self.held[self.at % HELD], (told, birth, self.slice));
-        self.at += 1;
-        if before.2 != 0 {
-            self.push(before);
-        }
-    }
-
-    /// A block that was allocated just now is the profiler's own.
-    #[cold]
-    fn disown(&mut self, told: u64) {
-        let allocated = told & !layout::EVENT_KIND | EVENT_ALLOCATED;
-        let own = layout::event(EVENT_ALLOCATED, layout::TAG_INDEX_PROFILER, (told >> 22) as usize);
-        let at = self.at;
-        for back in 1..=HELD {
-            let held = &mut self.held[at.wrapping_sub(back) % HELD];
-            if held.0 == allocated {
-                held.0 = own;
-                return;
-            }
-        }
-    }
-
-    /// Passes on what is held back.
-    fn release(&mut self) {
-        for _ in 0..HELD {
-            let before = std::mem::take(&mut self.held[self.at % HELD]);
-            self.at += 1;
-            if before.2 != 0 {
-                self.push(before);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn push(&mut self, (told, birth, slice): (u64, u64, u32)) {
-        if slice != self.marked {
-            self.marked = slice;
-            self.slices.now(slice);
-            self.encoder.mark(slice);
-        }
-        if self.encoder.count() == 0 {
-            self.began = Some(Instant::now());
-        }
-        if told & layout::EVENT_KIND == EVENT_ALLOCATED {
-            if let Some(slice) = self.slices.allocated(told >> 22) {
-                self.encoder.births(slice);
-            }
-            self.encoder.push(told, 0);
-        } else {
-            let (size, birth) = match told & layout::EVENT_KIND {
-                EVENT_FREED_SMALL => (told >> 22 & (layout::EVENT_SMALL as u64 - 1), told >> 32),
-                _ => (told >> 22, birth),
-            };
-            let tag = events::tag(told);
-            match self.slices.of_birth(birth as u32) {
-                None => self.encoder.push(word(FREED, tag, size), 0),
-                Some(slice) => self.encoder.push(word(FREED_OLD, tag, size), slice),
-            }
-        }
-        if self.encoder.is_full() {
-            self.finish_block();
-        }
-    }
-
-    fn finish_block(&mut self) {
-        self.began = None;
-        if self.encoder.count() == 0 {
-            return;
-        }
-        self.count += u64::from(self.encoder.count());
-        let block = self.encoder.finish(self.slices.step());
-        let done = block.map_err(|e| reason(&e)).and_then(|block| {
-            events::put_block(&block, &mut self.blocks).map_err(|e| e.to_string())
-        });
-        if let Err(e) = done {
-            self.failed.get_or_insert(e);
-        }
-    }
-}
-
-const _: () = assert!(ALLOCATED == EVENT_ALLOCATED);

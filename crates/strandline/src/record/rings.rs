@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use strandline_capture::layout::{self, Events, NativeEvent, NATIVE_RING, RING};
 
+use super::batch::Batch;
+
 /// The events' part of one region, mapped.
 pub struct Rings {
     at: NonNull<Events>,
@@ -70,40 +72,50 @@ impl Rings {
         self.events().head.enough.store(1, Relaxed);
     }
 
-    /// Tells `to` all words that are there, in the order in which they happened; the second word is
-    /// the birth of a block that was freed (`EVENT_FREED`). Returns how much was taken.
-    pub fn drain(&mut self, to: &mut impl FnMut(u64, u64)) -> u64 {
+    /// Hands all events that are there to `to`, in the order in which they happened, batch by batch.
+    /// `batch` is empty before and after. Returns how much was taken.
+    pub fn drain(&mut self, batch: &mut Batch, to: &mut impl FnMut(&Batch)) -> u64 {
         // What a thread without the GIL tells from now on happened after this.
         let until = self.events().head.written.0.load(Acquire);
         let given = self.events().head.native_given.0.load(Acquire);
         let before = self.taken + self.native_taken;
-        while self.native_taken < given {
-            let Some((after, word, birth)) = self.native(self.native_taken) else {
-                // The thread is about to write it, or died doing so.
-                self.stuck += 1;
-                if self.stuck < PATIENCE {
-                    return self.taken_since(before);
-                }
-                break;
-            };
-            if after > until {
-                break;
-            }
-            self.words(after, to);
-            to(word, birth);
-            self.native_taken += 1;
-            self.stuck = 0;
+        if self.natives(given, until, batch, to) {
+            self.words(until, batch, to);
         }
-        self.words(until, to);
-        self.taken_since(before)
-    }
-
-    /// Gives the room of what was taken back.
-    fn taken_since(&self, before: u64) -> u64 {
+        batch.hand_on(to);
         let head = &self.events().head;
         head.taken.0.store(self.taken, Release);
         head.native_taken.0.store(self.native_taken, Release);
         self.taken + self.native_taken - before
+    }
+
+    /// Takes what threads without the GIL told, up to slot `given`, and the words before that. False
+    /// if the next slot is to be waited for.
+    fn natives(
+        &mut self,
+        given: u64,
+        until: u64,
+        batch: &mut Batch,
+        to: &mut impl FnMut(&Batch),
+    ) -> bool {
+        while self.native_taken < given {
+            let Some((after, word, birth)) = self.native(self.native_taken) else {
+                // The thread is about to write it, or died doing so.
+                self.stuck += 1;
+                return self.stuck >= PATIENCE;
+            };
+            if after > until {
+                break;
+            }
+            self.words(after, batch, to);
+            if batch.is_full() {
+                batch.hand_on(to);
+            }
+            batch.push(word, birth);
+            self.native_taken += 1;
+            self.stuck = 0;
+        }
+        true
     }
 
     /// The native event of this number, if it is there.
@@ -114,22 +126,15 @@ impl Rings {
     }
 
     /// Takes words until so many were taken.
-    fn words(&mut self, until: u64, to: &mut impl FnMut(u64, u64)) {
+    fn words(&mut self, until: u64, batch: &mut Batch, to: &mut impl FnMut(&Batch)) {
         // A count from the program's memory is believed as far as the ring goes.
         let until = until.min(self.taken + RING as u64);
-        let mut at = self.taken;
-        let ring = &self.events().ring;
-        while at < until {
-            let word = ring[at as usize & (RING - 1)].load(Relaxed);
-            let mut birth = 0;
-            if word & layout::EVENT_KIND == layout::EVENT_FREED {
-                at += 1;
-                birth = ring[at as usize & (RING - 1)].load(Relaxed);
+        while self.taken < until {
+            if batch.is_full() {
+                batch.hand_on(to);
             }
-            to(word, birth);
-            at += 1;
+            self.taken = batch.fill(&self.events().ring, self.taken, until);
         }
-        self.taken = at.max(self.taken);
     }
 
     /// Gives the memory of the rings back, of a process that has ended and whose events were taken.

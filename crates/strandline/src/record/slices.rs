@@ -20,8 +20,16 @@ pub struct Slices {
     /// A slice whose births begin as soon as their units tell them from those before, and the unit
     /// of the first block that was too early.
     next: Option<(u32, Option<u32>)>,
-    /// The entry that the last old birth was found in.
-    last_found: usize,
+    /// Where the last old birth was found.
+    found: Found,
+}
+
+/// Births that one slice has: first unit, number of units.
+#[derive(Default)]
+struct Found {
+    first: u32,
+    units: u32,
+    slice: u32,
 }
 
 fn unit(clock: u64) -> u32 {
@@ -32,7 +40,8 @@ impl Slices {
     /// From a process that had allocated `clock` bytes: what is older is in slice 0.
     pub fn new(clock: u64) -> Slices {
         let first = unit(clock);
-        Slices { clock, of: vec![(first, 0)], step: 0, since: first, next: None, last_found: 0 }
+        let found = Found::default();
+        Slices { clock, of: vec![(first, 0)], step: 0, since: first, next: None, found }
     }
 
     /// log2 of the slices that births are told apart by.
@@ -49,16 +58,21 @@ impl Slices {
         }
     }
 
-    /// `bytes` are allocated. The slice whose births begin with that, if one does.
+    /// True if a slice's births have still to begin: [`Slices::begin`] is asked before each
+    /// allocation until then.
     #[inline(always)]
-    pub fn allocated(&mut self, bytes: u64) -> Option<u32> {
-        let begun = if self.next.is_some() { self.begin() } else { None };
-        self.clock = self.clock.wrapping_add(bytes);
-        begun
+    pub fn awaits(&self) -> bool {
+        self.next.is_some()
     }
 
-    #[cold]
-    fn begin(&mut self) -> Option<u32> {
+    /// `bytes` are allocated.
+    #[inline(always)]
+    pub fn allocated(&mut self, bytes: u64) {
+        self.clock = self.clock.wrapping_add(bytes);
+    }
+
+    /// The slice whose births begin with what is allocated next, if one does.
+    pub fn begin(&mut self) -> Option<u32> {
         let unit = unit(self.clock);
         let (slice, early) = self.next?;
         if early.is_none_or(|early| early == unit) {
@@ -76,7 +90,7 @@ impl Slices {
             }
             // Of those that are one now the first stays.
             self.of.dedup_by_key(|(_, slice)| *slice);
-            self.last_found = 0;
+            self.found = Found::default();
         }
         Some(slice)
     }
@@ -86,22 +100,28 @@ impl Slices {
     pub fn of_birth(&mut self, birth: u32) -> Option<u32> {
         // Units wrap around: at 4 TiB.
         if birth.wrapping_sub(self.since) as i32 >= 0 {
-            None
-        } else {
-            Some(self.look_up(birth))
+            return None;
         }
+        // Blocks that live long are often freed in the order in which they were allocated.
+        if birth.wrapping_sub(self.found.first) >= self.found.units {
+            self.look_up(birth);
+        }
+        Some(self.found.slice)
     }
 
-    fn look_up(&mut self, birth: u32) -> u32 {
+    #[inline(never)]
+    fn look_up(&mut self, birth: u32) {
         let before = |&(first, _): &(u32, u32)| first.wrapping_sub(birth) as i32 <= 0;
-        // Blocks that live long are often freed in the order in which they were allocated.
-        let at = self.last_found;
-        let fits = self.of.get(at).is_some_and(before)
-            && self.of.get(at + 1).is_some_and(|next| !before(next));
-        if !fits {
-            self.last_found = self.of.partition_point(before).saturating_sub(1);
-        }
-        self.of.get(self.last_found).map_or(0, |&(_, slice)| slice)
+        let at = self.of.partition_point(before);
+        let slice = self.of.get(at.saturating_sub(1)).map_or(0, |&(_, slice)| slice);
+        let range = at.checked_sub(1).and_then(|last| self.of.get(last..=at));
+        self.found = match range {
+            Some(&[(first, _), (next, _)]) => {
+                Found { first, units: next.wrapping_sub(first), slice }
+            }
+            // Before all of them.
+            _ => Found { slice, ..Found::default() },
+        };
     }
 }
 
@@ -118,9 +138,8 @@ mod tests {
                 slices.now(i as u32 / 50 + 1);
             }
             let bytes = 1 + i * 7919 % 300;
-            if let Some(slice) = slices.allocated(bytes) {
-                current = slice;
-            }
+            current = slices.begin().unwrap_or(current);
+            slices.allocated(bytes);
             told.push((unit(clock), current));
             clock += bytes;
         }
@@ -140,7 +159,8 @@ mod tests {
             slices.now(i + 1);
             for _ in 0..2 {
                 let birth = unit(slices.clock);
-                current = slices.allocated(1024).unwrap_or(current);
+                current = slices.begin().unwrap_or(current);
+                slices.allocated(1024);
                 told.push((birth, current));
             }
         }

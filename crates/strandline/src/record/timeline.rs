@@ -26,6 +26,8 @@ struct Line {
     interval: Duration,
     last: Instant,
     started: u64,
+    /// Tags at the last look.
+    tags: u32,
     /// Paths are still tags.
     points: Vec<Point>,
     over: bool,
@@ -43,6 +45,7 @@ impl Timelines {
                 interval: FIRST,
                 last: before,
                 started: 0,
+                tags: 0,
                 points: Vec::new(),
                 over: false,
             });
@@ -57,6 +60,11 @@ impl Timelines {
             }
         }
         wait.clamp(FIRST, Duration::from_secs(1))
+    }
+
+    /// Tags of all processes at the last looks.
+    pub fn tags(&self) -> u32 {
+        self.of.values().fold(0, |sum, line| sum.saturating_add(line.tags))
     }
 
     /// The timeline of a process whose tags have these paths.
@@ -84,6 +92,7 @@ impl Line {
     fn add(&mut self, glance: Glance) {
         self.last = Instant::now();
         self.started = glance.started;
+        self.tags = glance.tags;
         self.over = !glance.running;
         let rss = resident(glance.pid).map_or(0, |rss| rss.saturating_sub(glance.profiler));
         self.points.push(Point {
@@ -133,6 +142,7 @@ mod tests {
             interval: FIRST,
             last: Instant::now(),
             started: 0,
+            tags: 0,
             points: Vec::new(),
             over: false,
         };

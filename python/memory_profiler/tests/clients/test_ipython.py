@@ -51,6 +51,8 @@ def test_mprun_of_a_function_in_a_cell(shell):
     text, result = said(shell, "%mprun -r -f f -T out.txt f(1)")
     assert type(result).__name__ == "LineProfiler" and "out.txt" in text
     assert "return len(a)" in open("out.txt").read()
+    text, _ = said(shell, "%mprun -b -f f f(1)")
+    assert re.search(r" 1 +\S+ MiB +-?0\.\d MiB +1   def f", text)
     text, _ = said(shell, "%%mprun -f f\nb = f(3)\nb += f(4)\n")
     assert "return len(a)" in text and shell.user_ns["b"] == 7
 

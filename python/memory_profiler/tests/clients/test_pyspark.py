@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+from memory_profiler import _native
+
 PROGRAM = '''
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import pandas_udf, udf
@@ -44,6 +46,7 @@ def test_udf_profiles(tmp_path):
     assert re.findall(r"SUM (\d+)", done.stdout) == ["55", "90"]
     assert done.stdout.count("Profile of UDF") == 2
     row = re.search(r" MiB +(\S+) MiB +(\d+)       y = x \+ 1", done.stdout)
-    # PySpark puts n calls together to 2 n - 1.
-    assert row.group(2) == "19" and abs(float(row.group(1))) < 3
+    # PySpark puts n calls together to 2 n - 1; with events in C there is one table of them all.
+    calls = "19" if _native.module() is None else "10"
+    assert row.group(2) == calls and abs(float(row.group(1))) < 3
     assert re.search(r"MiB +\d+       t = s \* 2", done.stdout)
