@@ -13,11 +13,13 @@
 //! Facts: pool_header layout (szidx at 36, 48 bytes; obmalloc.c, the same from 2.7 to 3.15),
 //! 16-byte alignment, 512 bytes at most.
 
+mod arenas;
+mod slabs;
 pub mod usual;
 
-use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
-};
+pub use arenas::{any_arena, arena_added, arena_removed, given_back, is_arena};
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use strandline_capture::layout;
 
@@ -27,6 +29,7 @@ use crate::memory::{self, PAGE};
 use crate::region::region;
 use crate::shadow::{gib, gib_or_new};
 use crate::stacks;
+use slabs::{drop_entries, take_slab};
 
 /// Size of pymalloc's pool header, bytes.
 pub const POOL_HEADER: usize = 48;
@@ -77,10 +80,6 @@ static RECIPROCAL: [u32; CLASSES] = {
     }
     table
 };
-
-/// Free slabs by class, linked through their first word.
-static FREE_SLABS: [AtomicPtr<u8>; CLASSES] =
-    [const { AtomicPtr::new(core::ptr::null_mut()) }; CLASSES];
 
 /// Sets the pool size, bytes (a power of two, at most four pages).
 pub fn set_pool_size(bytes: usize) {
@@ -449,148 +448,9 @@ fn first_sight(cell: &AtomicU64, class: u64, reach: u64, shift: u32) -> u64 {
     d
 }
 
-fn blocks_in(class: u64, shift: u32) -> usize {
-    ((1usize << shift) - POOL_HEADER) / ((class as usize + 1) * ALIGNMENT)
-}
-
-/// Bytes of a slab.
-fn slab_bytes(class: u64, shift: u32) -> usize {
-    (blocks_in(class, shift) * entry_bytes(stacks::on()) + 15) & !15
-}
-
-fn take_slab(class: u64, shift: u32) -> *mut u8 {
-    let Some(guard) = lock::lock() else { return core::ptr::null_mut() };
-    let list = &FREE_SLABS[class as usize & (CLASSES - 1)];
-    let head = list.load(Relaxed);
-    if head.is_null() {
-        return memory::bump(slab_bytes(class, shift));
-    }
-    // SAFETY: slabs on the list are at least 16 bytes, their first word links to the next; they
-    // are zero otherwise.
-    unsafe {
-        list.store(*(head as *mut *mut u8), Relaxed);
-        *(head as *mut *mut u8) = core::ptr::null_mut();
-    }
-    drop(guard);
-    head
-}
-
-/// Gives a slab back. Blocks it still remembers were freed without our seeing it.
-fn drop_entries(slab: *mut u8, class: u64, shift: u32) {
-    if class as usize >= CLASSES {
-        return;
-    }
-    for block in 0..blocks_in(class, shift) {
-        // SAFETY: `block` is below the number of entries of a slab of this class.
-        let entry = unsafe { slab.add(block * entry_bytes(stacks::on())) } as Entry;
-        let value = read(entry);
-        if value != 0 {
-            write(entry, 0);
-            forget(value, (class as usize + 1) * ALIGNMENT);
-        }
-    }
-    if stacks::on() {
-        // The list's link and the next user want zeros.
-        // SAFETY: the whole of a slab of this class.
-        unsafe { slab.write_bytes(0, slab_bytes(class, shift)) };
-    }
-    let Some(_guard) = lock::lock() else { return };
-    let list = &FREE_SLABS[class as usize & (CLASSES - 1)];
-    // SAFETY: the slab has at least 16 bytes and no reader left: its pool has another class now.
-    unsafe { *(slab as *mut *mut u8) = list.load(Relaxed) };
-    list.store(slab, Relaxed);
-}
-
-/// pymalloc mapped an arena of `bytes` at `base`: all whole pools in it are known from now on.
-pub fn arena_added(base: usize, bytes: usize) {
-    let shift = POOL_SHIFT.load(Relaxed);
-    let pool = 1usize << shift;
-    let mut at = (base + pool - 1) & !(pool - 1);
-    while at + pool <= base + bytes {
-        if FLAT.load(Relaxed) == 0 {
-            gib_or_new(at);
-        }
-        if let Some(cell) = window_of(at) {
-            set_window(at, cell, KNOWN | NO_CLASS << CLASS_SHIFT);
-        }
-        at += pool;
-    }
-    let h = &region().head;
-    counters::add_signed(&h.arena_mapped, bytes as i64);
-    counters::add_signed(&h.arenas, 1);
-    add_arena(base, bytes);
-    crate::rss::write_latest();
-}
-
-/// pymalloc is about to unmap an arena.
-pub fn arena_removed(base: usize, bytes: usize) {
-    if !remove_arena(base) {
-        return;
-    }
-    let shift = POOL_SHIFT.load(Relaxed);
-    let pool = 1usize << shift;
-    let h = &region().head;
-    let mut at = (base + pool - 1) & !(pool - 1);
-    while at + pool <= base + bytes {
-        if let Some(cell) = window_of(at) {
-            let d = cell.load(Relaxed);
-            let pages = pages_of(d & REACH_MASK, shift);
-            counters::add_signed(&h.arena_resident, -pages * PAGE as i64);
-            if slab_of(d) != 0 {
-                drop_entries(slab_of(d) as *mut u8, class_of(d), shift);
-            }
-            cell.store(0, Relaxed);
-        }
-        at += pool;
-    }
-    counters::add_signed(&h.arena_mapped, -(bytes as i64));
-    counters::add_signed(&h.arenas, -1);
-}
-
-/// True if pymalloc has any arena.
-pub fn any_arena() -> bool {
-    region().head.arenas.load(Relaxed) > 0
-}
-
-/// True if pymalloc has an arena of `bytes` at `base` that we saw mapped.
-pub fn is_arena(base: usize, bytes: usize) -> bool {
-    let Some(_guard) = lock::lock() else { return false };
-    ARENAS.get(base as u64 >> 12) == Some((bytes >> 12) as u32)
-}
-
-/// All pages but the first of the free pool at `pool` were given back to the kernel: what is
-/// touched there again counts again. The caller holds the GIL.
-pub fn given_back(pool: usize) {
-    let Some(cell) = window_of(pool) else { return };
-    let d = cell.load(Relaxed);
-    let shift = POOL_SHIFT.load(Relaxed);
-    let reach = d & REACH_MASK;
-    let kept = reach.min((PAGE as u64 - 1) >> (shift - 8));
-    let pages = pages_of(reach, shift) - pages_of(kept, shift);
-    counters::add_signed(&region().head.arena_resident, -pages * PAGE as i64);
-    cell.store((d & !REACH_MASK) | kept, Relaxed);
-}
-
-/// Live arenas' base addresses, for membership only: a bit per arena-sized window would do, but
-/// 2.7's arenas are told from other mappings by this alone.
-static ARENAS: crate::map::Map = crate::map::Map::new();
-
-fn add_arena(base: usize, bytes: usize) {
-    let Some(_guard) = lock::lock() else { return };
-    ARENAS.insert(base as u64 >> 12, (bytes >> 12) as u32);
-}
-
-fn remove_arena(base: usize) -> bool {
-    let Some(_guard) = lock::lock() else { return false };
-    let known = ARENAS.get(base as u64 >> 12).is_some();
-    if known {
-        ARENAS.remove(base as u64 >> 12);
-    }
-    known
-}
-
 #[cfg(test)]
 mod tests {
+    use super::slabs::{blocks_in, slab_bytes};
     use super::*;
 
     #[test]
