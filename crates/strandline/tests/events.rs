@@ -269,12 +269,12 @@ import time
 def old(): return [bytearray(1000) for _ in range(500)]
 def new(): return [bytearray(2000) for _ in range(300)]
 a = old()
-time.sleep(0.6)
+time.sleep(1.5)
 start = time.time()
 b = new()
 c = new()
 del a, c
-time.sleep(0.6)
+time.sleep(1.5)
 d = old()
 print(start)
 "#;
@@ -288,7 +288,7 @@ print(start)
             let recorded = open(&path);
             let start: f64 = ran.stdout.trim().parse().unwrap();
             let began = start - recorded.profile.meta.started as f64 / 1e9;
-            let part = recorded.part(Interval::seconds(Some(began - 0.3), Some(began + 0.3)));
+            let part = recorded.part(Interval::seconds(Some(began - 0.7), Some(began + 0.7)));
             let p = &part.processes[0];
             let by = |function: &str, weight: Weight| {
                 let paths = p.paths.iter().filter(|path| {
