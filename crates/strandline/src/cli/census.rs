@@ -1,15 +1,15 @@
-//! `census`: its words.
+//! The words of `strandline census`: its options and what its help says. What it does is in `crate::census`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Its forms.
+/// The ways to call it, as its help shows them.
 pub const USAGE: &str = "strandline census [OPTIONS] PID
        strandline census [OPTIONS] --core FILE [--exe FILE]
        strandline census [OPTIONS] FILE.json [--diff FILE.json]";
 
-/// What stands below its options.
+/// What its help says below the options.
 pub const EXAMPLES: &str = "\
 The process needs no preparation, runs no code of strandline's, and is not written to. It stands
 still while its memory is copied (some 150 ms per GiB) and runs on.

@@ -1,4 +1,5 @@
-//! Which of the words are strandline's and which are the program's.
+//! Which of the words of a command line are strandline's, for clap, and which are the program's. No
+//! word's meaning is known here but how many it takes with it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -25,8 +26,11 @@ pub type Augment = fn(clap::Command) -> clap::Command;
 
 /// What the words that aren't ours are.
 pub enum Found {
+    /// There are none.
     Nothing,
+    /// `-m`, `-c` or `--` without what it needs.
     NoValue(&'static str),
+    /// A program.
     Program(Program),
 }
 

@@ -1,4 +1,5 @@
-//! `explain`: its words.
+//! The words of `strandline explain`: its options and what its help says. What it does is in
+//! `crate::explain`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,13 +8,13 @@ use clap::Args;
 
 use super::Reading;
 
-/// Its forms.
+/// The ways to call it, as its help shows them.
 pub const USAGE: &str = "strandline explain [OPTIONS] PID
        strandline explain [OPTIONS] --core FILE [--exe FILE]
        strandline explain [OPTIONS] FILE.json...
        strandline explain [OPTIONS] FILE.strand";
 
-/// What stands below its options.
+/// What its help says below the options.
 pub const EXAMPLES: &str = "\
 One look tells what is in use, what waits for the collector and what allocators keep. Two or more
 looks tell what grows from what is used again.

@@ -1,17 +1,18 @@
-//! `remedies`: its words.
+//! The words of `strandline remedies`: its options and what its help says. What it does is in
+//! `crate::remedies` and, with a process id, `crate::control`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Its forms.
+/// The ways to call it, as its help shows them.
 pub const USAGE: &str = "strandline remedies [OPTIONS] SCRIPT [ARGS]...
        strandline remedies [OPTIONS] -m MODULE [ARGS]...
        strandline remedies [OPTIONS] -c CODE [ARGS]...
        strandline remedies [OPTIONS] -- COMMAND [ARGS]...
        strandline remedies PID --trim|--collect|--pool-trim";
 
-/// What stands below its options.
+/// What its help says below the options.
 pub const EXAMPLES: &str = "\
 The program runs once as it is and once under each remedy that applies, one after the other. With
 a process id, which has to be a Python that runs under `strandline run`, one remedy is applied to

@@ -1,16 +1,16 @@
-//! `run`: its words.
+//! The words of `strandline run`: its options and what its help says. What it does is in `crate::run`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-/// Its forms.
+/// The ways to call it, as its help shows them.
 pub const USAGE: &str = "strandline run [OPTIONS] SCRIPT [ARGS]...
        strandline run [OPTIONS] -m MODULE [ARGS]...
        strandline run [OPTIONS] -c CODE [ARGS]...
        strandline run [OPTIONS] -- COMMAND [ARGS]...";
 
-/// What stands below its options.
+/// What its help says below the options.
 pub const EXAMPLES: &str = "\
 Options of strandline come before the program; all that follows belongs to the program. Its
 output, its input and its exit code are what they are without strandline; the report goes to

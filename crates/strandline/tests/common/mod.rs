@@ -157,6 +157,11 @@ fn report(failures: impl Iterator<Item = String>) {
     assert!(failures.is_empty(), "{} interpreter(s):\n{}", failures.len(), failures.join("\n"));
 }
 
+/// Versions whose free pools can be given back.
+pub fn has_pool_trim(version: (u32, u32)) -> bool {
+    ((3, 10)..=(3, 13)).contains(&version)
+}
+
 /// A directory that goes away with the value.
 pub struct Dir(PathBuf);
 

@@ -2,11 +2,6 @@
 
 use super::*;
 
-/// Versions whose free pools can be given back.
-fn has_pool_trim(version: (u32, u32)) -> bool {
-    ((3, 10)..=(3, 13)).contains(&version)
-}
-
 /// The heap of examples/lists_deepcopy_clear.py, trimmed; then the pools are taken again for
 /// blocks of the class that they had and of others, by way of further trims.
 const POOLS: &str = r#"

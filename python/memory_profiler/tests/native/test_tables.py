@@ -93,7 +93,7 @@ def outer():
     t.start()
     t.join()
 outer()
-deep(100)
+deep(300)
 """
 
 SWAPPED = """
